@@ -1,0 +1,1 @@
+"""Canary releases for AI agents, inside the agent's own Python process."""

@@ -1,0 +1,48 @@
+"""The exception tree.
+
+AgentCanaryError
+├── ConfigError        canary.yaml cannot be used; carries every mistake with file, line, value and remedy
+├── StoreError         the store cannot be reached, read or written
+│   ├── ConflictError  somebody else changed the rollout first (compare-and-set on its revision)
+│   └── StoreRefused   the store must not be used: wrong schema, corrupted, on a network file system
+├── TransitionError    an action that the rollout's phase does not allow
+└── UnknownError       an agent, rollout, version or conversation that does not exist
+"""
+
+from __future__ import annotations
+
+
+class AgentCanaryError(Exception):
+    """Base class of everything that agentcanary raises for a state that a caller may handle."""
+
+
+class ConfigError(AgentCanaryError):
+    """A configuration that cannot be used.
+
+    Attributes:
+        mistakes: One message a mistake, each with file, line, value and remedy.
+    """
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+class StoreError(AgentCanaryError):
+    """The store cannot be reached, read or written. Requests are served on stable meanwhile."""
+
+
+class ConflictError(StoreError):
+    """The rollout was changed by somebody else since it was loaded: load it again and decide again."""
+
+
+class StoreRefused(StoreError):
+    """The store must not be used as it is: wrong schema, corrupted, or on a network file system."""
+
+
+class TransitionError(AgentCanaryError):
+    """An action that the rollout's present phase does not allow."""
+
+
+class UnknownError(AgentCanaryError):
+    """An agent, rollout, version or conversation that does not exist."""

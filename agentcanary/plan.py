@@ -1,0 +1,199 @@
+"""What a rollout is going to do: its stages, its criteria and its policies. Pure.
+
+The plan of a running rollout is the stored one. ``to_dict`` and ``plan_from_dict`` are its stored form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from agentcanary_analysis.checks import Boundary, Check, relative_boundary
+from agentcanary_analysis.metrics import (
+    BUILT_IN,
+    ERROR_RATE,
+    P95_LATENCY,
+    TASK_COMPLETION_RATE,
+    Direction,
+    Kind,
+    Metric,
+)
+
+MINUTE = 60.0
+HOUR = 3600.0
+DAY = 86400.0
+
+
+class Advance(StrEnum):
+    """What a stage asks of its checks before the next step."""
+
+    QUIET = "quiet"
+    PROVEN = "proven"
+
+
+class OnInconclusive(StrEnum):
+    """What happens when the maximum duration passes without a decision."""
+
+    HOLD = "hold"
+    ROLLBACK = "rollback"
+    PAUSE = "pause"
+
+
+class Pinned(StrEnum):
+    """What happens to conversations on a version that is taken back."""
+
+    SWITCH = "switch"
+    FINISH = "finish"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criterion:
+    """The rollback boundary of a metric, fixed for the life of a rollout.
+
+    Attributes:
+        metric: Name of the metric.
+        margin: How much worse than stable is tolerated, relative: 0.10 is 10 %.
+    """
+
+    metric: str
+    margin: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One step of the plan.
+
+    Attributes:
+        name: Unique within the plan.
+        weight: Share of new conversations for the canary, in [0, 1].
+        duration: Seconds that it lasts at least.
+        min_conversations: Counted canary conversations, begun in the stage, that it needs at least.
+        checks: Its thresholds.
+        auto_rollback: False turns a rollback for harm into a pause. It never disarms a safety stop.
+        advance: Whether its checks must be proven, or only not suspect.
+    """
+
+    name: str
+    weight: float
+    duration: float
+    min_conversations: int = 0
+    checks: tuple[Check, ...] = ()
+    auto_rollback: bool = True
+    advance: Advance = Advance.QUIET
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"weight of stage {self.name!r} must be between 0 and 1, got {self.weight}")
+        if not self.duration >= 0 or self.min_conversations < 0:
+            raise ValueError(
+                f"stage {self.name!r} needs a duration and min_conversations of 0 or more, "
+                f"got {self.duration} s and {self.min_conversations}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Stages, criteria and policies of a rollout. All durations are seconds.
+
+    Attributes:
+        stages: Weights rise from stage to stage; the last one has weight 1.
+        criteria: The rollback boundaries.
+        metrics: Every metric that a criterion or a check may name.
+        alpha: Budget for ever rolling back, on evidence, a canary that is within every boundary.
+        alpha_promote: Budget for ever promoting one that is beyond some boundary.
+        max_safety_violations: Confirmed violations on the canary that are tolerated; one more stops it.
+        max_duration: After this long without a decision ``on_inconclusive`` applies; None for never.
+        on_inconclusive: See ``OnInconclusive``.
+        bake: Least time at weight 1 before the promotion.
+        drain_after: Longest time that a version left behind serves its live conversations.
+        idle_after: A conversation without a turn for this long has ended.
+        pinned: Per cause (``safety``, ``harm``, ``manual``) what becomes of pinned conversations.
+        sticky: False when every request is its own unit.
+        sticky_by: ``conversation`` or ``user``: whose hash decides.
+    """
+
+    stages: tuple[Stage, ...]
+    criteria: tuple[Criterion, ...] = ()
+    metrics: tuple[Metric, ...] = BUILT_IN
+    alpha: float = 0.05
+    alpha_promote: float = 0.05
+    max_safety_violations: int = 0
+    max_duration: float | None = None
+    on_inconclusive: OnInconclusive = OnInconclusive.HOLD
+    bake: float = 30 * MINUTE
+    drain_after: float = DAY
+    idle_after: float = 30 * MINUTE
+    pinned: Mapping[str, Pinned] = field(
+        default_factory=lambda: {"safety": Pinned.SWITCH, "harm": Pinned.SWITCH, "manual": Pinned.FINISH}
+    )
+    sticky: bool = True
+    sticky_by: str = "conversation"
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("a plan needs at least one stage")
+        weights = [stage.weight for stage in self.stages]
+        if weights != sorted(weights):
+            raise ValueError(f"weights must not fall from stage to stage, got {weights}")
+        if weights[-1] != 1:
+            raise ValueError(f"the last stage must have weight 1, got {weights[-1]}")
+        if not (0 < self.alpha < 1 and 0 < self.alpha_promote < 1):
+            raise ValueError(f"alpha must be between 0 and 1, got {self.alpha} and {self.alpha_promote}")
+        known = {metric.name for metric in self.metrics}
+        for name in [c.metric for c in self.criteria] + [c.metric for s in self.stages for c in s.checks]:
+            if name not in known:
+                raise ValueError(f"the plan names the metric {name!r}, which it does not define")
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name."""
+        return next(metric for metric in self.metrics if metric.name == name)
+
+    def boundary(self, criterion: Criterion) -> Boundary:
+        """The line that a criterion draws, its metric's floor included."""
+        return relative_boundary(self.metric(criterion.metric), criterion.margin)
+
+    @property
+    def proof_weight(self) -> float:
+        """The largest weight below 1: ``safe`` is asked on epochs of this weight. 0 when every stage is at 1."""
+        return max((stage.weight for stage in self.stages if stage.weight < 1), default=0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+DEFAULT_CRITERIA = (
+    Criterion(metric=ERROR_RATE.name, margin=0.10),
+    Criterion(metric=TASK_COMPLETION_RATE.name, margin=0.05),
+    Criterion(metric=P95_LATENCY.name, margin=0.50),
+)
+
+
+def plan_from_dict(stored: Mapping[str, Any]) -> Plan:
+    """The plan that ``Plan.to_dict`` stored."""
+    stages = tuple(
+        Stage(
+            **{
+                **stage,
+                "checks": tuple(Check(**check) for check in stage["checks"]),
+                "advance": Advance(stage["advance"]),
+            }
+        )
+        for stage in stored["stages"]
+    )
+    metrics = tuple(
+        Metric(**{**metric, "kind": Kind(metric["kind"]), "direction": Direction(metric["direction"])})
+        for metric in stored["metrics"]
+    )
+    return Plan(
+        **{
+            **stored,
+            "stages": stages,
+            "metrics": metrics,
+            "criteria": tuple(Criterion(**criterion) for criterion in stored["criteria"]),
+            "on_inconclusive": OnInconclusive(stored["on_inconclusive"]),
+            "pinned": {cause: Pinned(policy) for cause, policy in stored["pinned"].items()},
+        }
+    )

@@ -1,0 +1,98 @@
+"""What is measured: how outcomes become one number per conversation, and which way is worse. Pure, standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+DEFAULT_HORIZON = 1800.0
+DEFAULT_FLOOR = 0.005
+
+
+class Kind(StrEnum):
+    """How the values of conversations become one number for an arm."""
+
+    PROPORTION = "proportion"
+    MEAN = "mean"
+    RATIO = "ratio"
+    QUANTILE = "quantile"
+    COUNT = "count"
+
+
+class Direction(StrEnum):
+    """The direction in which a metric gets worse."""
+
+    UP_IS_WORSE = "up_is_worse"
+    DOWN_IS_WORSE = "down_is_worse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One metric of an agent.
+
+    Attributes:
+        name: As in reports and configuration: ``error_rate``.
+        kind: How values are summarised.
+        direction: Which way is worse.
+        outcome: Name of the outcome it reads (``task_completion``), or ``turn.error`` / ``turn.latency`` for what the
+            middleware observes by itself.
+        horizon: Age of a conversation, in seconds since its first turn, at which it is counted.
+        floor: Absolute difference not worth acting on, in the metric's unit.
+        quantile: In (0, 1), for ``Kind.QUANTILE`` only.
+        always_measured: True when a conversation that reports nothing is known to be without the event.
+    """
+
+    name: str
+    kind: Kind
+    direction: Direction
+    outcome: str
+    horizon: float = DEFAULT_HORIZON
+    floor: float = 0.0
+    quantile: float | None = None
+    always_measured: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.horizon > 0:
+            raise ValueError(f"horizon of {self.name} must be positive seconds, got {self.horizon}")
+        if not self.floor >= 0:
+            raise ValueError(f"floor of {self.name} must not be negative, got {self.floor}")
+        if (self.kind is Kind.QUANTILE) != (self.quantile is not None):
+            raise ValueError(f"{self.name}: quantile is given for a quantile metric and for no other")
+        if self.quantile is not None and not 0 < self.quantile < 1:
+            raise ValueError(f"quantile of {self.name} must be between 0 and 1, got {self.quantile}")
+
+
+ERROR_RATE = Metric(
+    name="error_rate",
+    kind=Kind.PROPORTION,
+    direction=Direction.UP_IS_WORSE,
+    outcome="turn.error",
+    floor=DEFAULT_FLOOR,
+    always_measured=True,
+)
+TASK_COMPLETION_RATE = Metric(
+    name="task_completion_rate",
+    kind=Kind.PROPORTION,
+    direction=Direction.DOWN_IS_WORSE,
+    outcome="task_completion",
+    floor=DEFAULT_FLOOR,
+)
+P95_LATENCY = Metric(
+    name="p95_latency",
+    kind=Kind.QUANTILE,
+    direction=Direction.UP_IS_WORSE,
+    outcome="turn.latency",
+    quantile=0.95,
+    always_measured=True,
+)
+SAFETY_VIOLATIONS = Metric(
+    name="safety_violations",
+    kind=Kind.COUNT,
+    direction=Direction.UP_IS_WORSE,
+    outcome="safety_violation",
+    always_measured=True,
+)
+USER_SATISFACTION = Metric(
+    name="user_satisfaction", kind=Kind.MEAN, direction=Direction.DOWN_IS_WORSE, outcome="satisfaction"
+)
+BUILT_IN: tuple[Metric, ...] = (ERROR_RATE, TASK_COMPLETION_RATE, P95_LATENCY, SAFETY_VIOLATIONS, USER_SATISFACTION)
