@@ -28,6 +28,9 @@ class Buckets(NamedTuple):
     resampling: int
 
 
+NOWHERE = Buckets(0.0, 0)
+
+
 class Reason(StrEnum):
     """Why a unit is on its arm."""
 
@@ -144,7 +147,7 @@ class Assignment(NamedTuple):
     version: str
     reason: Reason
     epoch: int = -1
-    buckets: Buckets = Buckets(0.0, 0)
+    buckets: Buckets = NOWHERE
     excluded: str | None = None
     first: bool = False
 
@@ -159,7 +162,7 @@ class Assignment(NamedTuple):
         return Pin(self.arm, self.epoch, self.excluded)
 
 
-def on_stable(view: RolloutView, unit: str, reason: Reason, *, buckets: Buckets = Buckets(0.0, 0)) -> Assignment:
+def on_stable(view: RolloutView, unit: str, reason: Reason, *, buckets: Buckets = NOWHERE) -> Assignment:
     """A unit outside all statistics, served by stable, for ``reason``."""
     return Assignment(view, unit, Arm.STABLE, view.stable, reason, -1, buckets, reason.value, True)
 

@@ -3,8 +3,8 @@
 AgentCanaryError
 ├── ConfigError        canary.yaml cannot be used; carries every mistake with file, line, value and remedy
 ├── StoreError         the store cannot be reached, read or written
-│   ├── ConflictError  somebody else changed the rollout first (compare-and-set on its revision)
-│   └── StoreRefused   the store must not be used: wrong schema, corrupted, on a network file system
+│   ├── ConflictError      somebody else changed the rollout first (compare-and-set on its revision)
+│   └── StoreRefusedError  the store must not be used: wrong schema, corrupted, on a network file system
 ├── TransitionError    an action that the rollout's phase does not allow
 └── UnknownError       an agent, rollout, version or conversation that does not exist
 """
@@ -36,7 +36,7 @@ class ConflictError(StoreError):
     """The rollout was changed by somebody else since it was loaded: load it again and decide again."""
 
 
-class StoreRefused(StoreError):
+class StoreRefusedError(StoreError):
     """The store must not be used as it is: wrong schema, corrupted, or on a network file system."""
 
 

@@ -1,0 +1,1 @@
+"""Finding the conversation id of a request."""

@@ -1,0 +1,1 @@
+"""The store: rollouts, pins, conversations, outcomes, counts."""

@@ -129,7 +129,7 @@ def parse_check(text: str, metrics: Iterable[Metric] = BUILT_IN) -> Check:
         return _count_check(text, metric, match["comparison"], limit)
     if match["comparison"] != "<":
         raise CheckError(f"check {text!r} uses {match['comparison']!r}; {match['name']} is compared with <")
-    if not 0 <= limit < 1 and metric.direction is Direction.DOWN_IS_WORSE or not 0 <= limit < 2:
+    if (not 0 <= limit < 1 and metric.direction is Direction.DOWN_IS_WORSE) or not 0 <= limit < 2:
         raise CheckError(f"check {text!r} has the limit {match['limit']}; limits are shares, so 5 % is written 0.05")
     return Check(text=text.strip(), metric=metric.name, limit=limit)
 

@@ -1,4 +1,4 @@
-"""What is measured: how outcomes become one number per conversation, and which way is worse. Pure, standard library only."""
+"""What is measured: how outcomes become a number, and which way is worse. Pure, stdlib only."""
 
 from __future__ import annotations
 
