@@ -157,6 +157,11 @@ class Assignment(NamedTuple):
         return self.view.agent
 
     @property
+    def rollout(self) -> str:
+        """Id of the rollout that the unit belongs to, empty outside one."""
+        return "" if self.reason is Reason.NO_ROLLOUT else self.view.rollout
+
+    @property
     def pin(self) -> Pin:
         """What is stored of this assignment."""
         return Pin(self.arm, self.epoch, self.excluded)
@@ -170,9 +175,10 @@ def on_stable(view: RolloutView, unit: str, reason: Reason, *, buckets: Buckets 
 def needs_pin(view: RolloutView, buckets: Buckets) -> bool:
     """True when a unit's arm depends on what it was given before: only then is its pin looked up.
 
-    A unit whose bucket lies above every weight that the rollout ever had was never the canary's.
+    A unit whose bucket lies above every weight that the rollout ever had was never the canary's; and where one
+    version serves both arms, nothing depends on the pin.
     """
-    return view.sticky and buckets.assignment < view.max_weight
+    return view.sticky and buckets.assignment < view.max_weight and view.stable != view.canary
 
 
 def assign(view: RolloutView, unit: str, buckets: Buckets, *, now: float, fresh: bool) -> Assignment:

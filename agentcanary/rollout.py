@@ -1,14 +1,19 @@
-"""The rollout state machine. Pure: the caller brings the findings, the time and fresh salts."""
+"""A rollout as a value, what a transition is made of, and what the request path sees of it. Pure.
+
+``state_machine.advance`` makes one state from another.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Any
 
-from agentcanary.plan import Plan, Stage, plan_from_dict
-from agentcanary_analysis.aggregates import Epoch
+from agentcanary.assignment import RolloutView
+from agentcanary.plan import Pinned, Plan, Stage, plan_from_dict
+from agentcanary_analysis.aggregates import Arm, Epoch
 
 
 class Phase(StrEnum):
@@ -75,6 +80,7 @@ class Rollout:
         acknowledged: Reasons that an operator chose to go on in spite of: ``harm``, ``invalid``.
         paused_for: Why it is paused: ``manual``, ``harm`` or ``inconclusive``; empty when it is not.
         drained_at: When the version left behind had no live conversation any more.
+        told: Conditions that were notified once: ``undecided``, ``invalid``.
     """
 
     id: str
@@ -100,6 +106,7 @@ class Rollout:
     acknowledged: tuple[str, ...] = ()
     paused_for: str = ""
     drained_at: float | None = None
+    told: tuple[str, ...] = ()
 
     @property
     def weight(self) -> float:
@@ -132,7 +139,58 @@ def rollout_from_dict(stored: Mapping[str, Any]) -> Rollout:
             if stored["asked"] is None
             else Asked(conversations=stored["asked"]["conversations"], suspect=tuple(stored["asked"]["suspect"])),
             "acknowledged": tuple(stored["acknowledged"]),
+            "told": tuple(stored["told"]),
         }
+    )
+
+
+def rollout_id(agent: str, salt: bytes) -> str:
+    """The id of the rollout that has this salt; says nothing about the salt.
+
+    >>> rollout_id("support", b"secret")
+    'support-cb446d2edf'
+    """
+    return f"{agent}-{blake2b(salt, digest_size=5, person=b'rollout-id').hexdigest()}"
+
+
+def view_of(agent: str, rollout: Rollout | None, *, stable: str, handover: float) -> RolloutView:
+    """What the request path needs to know.
+
+    Args:
+        agent: Name of the agent.
+        rollout: The agent's newest rollout, if there is one.
+        stable: The stable version that the configuration names: it serves when no rollout has a say.
+        handover: Seconds after a change of the weight during which other workers may not have seen it.
+    """
+    if rollout is None or rollout.phase is Phase.PENDING:
+        return RolloutView(agent=agent, stable=stable, canary=stable)
+    if rollout.drained_at is not None:
+        serves = rollout.canary if rollout.phase is Phase.PROMOTED else rollout.stable
+        return RolloutView(agent=agent, revision=rollout.revision, stable=serves, canary=serves)
+    stopped = rollout.stopped_at is not None
+    cause = "safety" if stopped else rollout.cause
+    left = stopped or rollout.phase is Phase.ROLLED_BACK
+    taken_back = left and rollout.plan.pinned[cause if cause in rollout.plan.pinned else "harm"] is Pinned.SWITCH
+    before = rollout.epochs[-2] if len(rollout.epochs) > 1 else None
+    rising = before is None or before.weight <= rollout.weight
+    return RolloutView(
+        agent=agent,
+        rollout=rollout.id,
+        revision=rollout.revision,
+        salt=rollout.salt,
+        stable=rollout.stable,
+        canary=rollout.stable if taken_back else rollout.canary,
+        epoch=rollout.epochs[-1].number,
+        stage=rollout.current_stage.name,
+        weight=0.0 if left else rollout.weight,
+        max_weight=max(epoch.weight for epoch in rollout.epochs),
+        previous_epoch=-1 if before is None else before.number,
+        previous_weight=0.0 if before is None else before.weight,
+        handover_until=rollout.weight_changed_at + handover if rising else 0.0,
+        open=not (left or rollout.phase.ended),
+        taken_back=taken_back,
+        new_units=Arm.CANARY if rollout.phase is Phase.PROMOTED and not left else Arm.STABLE,
+        sticky=rollout.plan.sticky,
     )
 
 
