@@ -153,19 +153,24 @@ def rollout_id(agent: str, salt: bytes) -> str:
     return f"{agent}-{blake2b(salt, digest_size=5, person=b'rollout-id').hexdigest()}"
 
 
-def view_of(agent: str, rollout: Rollout | None, *, stable: str, handover: float) -> RolloutView:
+def view_of(agent: str, rollout: Rollout | None, *, stable: str, canary: str | None, handover: float) -> RolloutView:
     """What the request path needs to know.
+
+    A rollout that runs or drains has the say, whatever the configuration of this worker names. A drained one is
+    history: it only says which version of the configured pair won.
 
     Args:
         agent: Name of the agent.
         rollout: The agent's newest rollout, if there is one.
-        stable: The stable version that the configuration names: it serves when no rollout has a say.
+        stable: The stable version that the configuration names.
+        canary: The canary version that it names, if it does.
         handover: Seconds after a change of the weight during which other workers may not have seen it.
     """
     if rollout is None or rollout.phase is Phase.PENDING:
         return RolloutView(agent=agent, stable=stable, canary=stable)
     if rollout.drained_at is not None:
-        serves = rollout.canary if rollout.phase is Phase.PROMOTED else rollout.stable
+        won = rollout.phase is Phase.PROMOTED and (rollout.stable, rollout.canary) == (stable, canary)
+        serves = rollout.canary if won else stable
         return RolloutView(agent=agent, revision=rollout.revision, stable=serves, canary=serves)
     stopped = rollout.stopped_at is not None
     cause = "safety" if stopped else rollout.cause
