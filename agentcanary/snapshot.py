@@ -1,0 +1,152 @@
+"""The immutable view that the request path reads, kept up to date by a thread of its own."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+import structlog
+
+from agentcanary.assignment import RolloutView
+from agentcanary.clock import Clock
+from agentcanary.errors import AgentCanaryError
+from agentcanary.rollout import Rollout, view_of
+
+log = structlog.get_logger("agentcanary")
+
+POLL_EVERY = 0.25
+HANDOVER = 2.0
+_CONFIRMATION = 10.0
+
+
+class RolloutSource(Protocol):
+    """Where rollouts are read from."""
+
+    def revision(self, agent: str) -> tuple[object, ...] | None:
+        """Something small that differs whenever the agent's newest rollout does; None without a rollout."""
+
+    def current(self, agent: str) -> Rollout | None:
+        """The agent's newest rollout."""
+
+
+class SnapshotKeeper:
+    """Holds the view of one agent.
+
+    ``view`` is replaced whole, so that reading it needs no lock. A failed poll keeps the last view; once that is
+    older than ``stale_after`` it is no longer ``fresh``, and new units go to stable.
+
+    Args:
+        source: The store.
+        agent: Name of the agent.
+        stable: The stable version that the configuration names.
+        canary: The canary version that it names, if it does.
+        clock: The time of rollouts.
+        stale_after: Real seconds.
+        poll_every: Real seconds between two polls.
+        on_failure: Called with the name of a degraded mode whenever a poll fails.
+        monotonic: Real seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        source: RolloutSource,
+        *,
+        agent: str,
+        stable: str,
+        canary: str | None,
+        clock: Clock,
+        stale_after: float = 10.0,
+        poll_every: float = POLL_EVERY,
+        on_failure: Callable[[str], None] = lambda _: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._agent = agent
+        self._stable = stable
+        self._canary = canary
+        self._handover = HANDOVER * clock.speed
+        self._stale_after = stale_after
+        self._poll_every = poll_every
+        self._on_failure = on_failure
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        self._seen: tuple[object, ...] | None = None
+        self._polled_at = float("-inf")
+        self._stopped: tuple[str, float] | None = None
+        self.rollout: Rollout | None = None
+        self.view: RolloutView = view_of(agent, None, stable=stable, canary=canary, handover=self._handover)
+
+    @property
+    def fresh(self) -> bool:
+        """False when the last successful poll is older than ``stale_after``."""
+        return self._monotonic() - self._polled_at < self._stale_after
+
+    def start(self) -> None:
+        """Start polling, unless this process already does. Returns at once."""
+        if self._pid == os.getpid():
+            return
+        self._pid = os.getpid()
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name=f"agentcanary-snapshot-{self._agent}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop polling; waits for a poll under way."""
+        self._ended.set()
+        if self._thread is not None and self._pid == os.getpid():
+            self._thread.join(timeout=5.0)
+        self._thread, self._pid = None, 0
+
+    def poll(self) -> bool:
+        """One poll: True when the store answered."""
+        try:
+            seen = self._source.revision(self._agent)
+            rollout = self.rollout if seen == self._seen else self._source.current(self._agent)
+        except AgentCanaryError as error:
+            self._on_failure("snapshot")
+            log.warning("agentcanary.snapshot_not_refreshed", agent=self._agent, error=str(error))
+            return False
+        with self._lock:
+            self._polled_at = self._monotonic()
+            if seen != self._seen or self._stopped is not None:
+                self._show(rollout)
+            self._seen, self.rollout = seen, rollout
+        return True
+
+    def stop_canary(self) -> None:
+        """Take the canary back in this worker at once, until the store says what becomes of the rollout.
+
+        The store confirms a safety stop when the violation is recorded. Where it answers for ten seconds that the
+        rollout goes on, the violation did not concern it, and its word holds again.
+        """
+        with self._lock:
+            self._stopped = (self.view.rollout, self._monotonic())
+            self.view = _taken_back(self.view)
+
+    def _show(self, rollout: Rollout | None) -> None:
+        view = view_of(self._agent, rollout, stable=self._stable, canary=self._canary, handover=self._handover)
+        if self._stopped is not None:
+            stopped_rollout, since = self._stopped
+            if view.rollout == stopped_rollout and view.open and self._monotonic() - since < _CONFIRMATION:
+                view = _taken_back(view)
+            else:
+                self._stopped = None
+        self.view = view
+
+    def _run(self) -> None:
+        while True:
+            self.poll()
+            if self._ended.wait(self._poll_every):
+                return
+
+
+def _taken_back(view: RolloutView) -> RolloutView:
+    return replace(view, open=False, taken_back=True, canary=view.stable, weight=0.0)
