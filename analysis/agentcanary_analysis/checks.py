@@ -44,8 +44,12 @@ class Boundary:
         >>> Boundary(ratio=1.10, floor=0.005, direction=Direction.UP_IS_WORSE).at(0.05)
         0.060000000000000005
         """
-        signed = self.floor if self.direction is Direction.UP_IS_WORSE else -self.floor
-        return self.ratio * stable + signed
+        return self.ratio * stable + self.shift
+
+    @property
+    def shift(self) -> float:
+        """The floor with its sign: added where up is worse, subtracted where down is worse."""
+        return self.floor if self.direction is Direction.UP_IS_WORSE else -self.floor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
