@@ -5,10 +5,12 @@ Pure, standard library only. Stores, frames and warehouses produce ``Aggregates`
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 
 RESAMPLING_BUCKETS = 200
 
@@ -35,7 +37,11 @@ class Epoch:
     number: int
     weight: float
     stage: int
-    thresholds: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"weight of epoch {self.number} is a share in [0, 1], got {self.weight}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,13 @@ class Tally:
     def __post_init__(self) -> None:
         if not 0 <= self.observed <= self.units:
             raise ValueError(f"observed must be between 0 and units, got {self.observed} of {self.units}")
+        if not (math.isfinite(self.total) and 0 <= self.total_squares < math.inf):
+            raise ValueError(f"sums must be finite, got total={self.total}, total_squares={self.total_squares}")
+        # Cauchy's inequality; rounding of long sums is forgiven.
+        if self.total * self.total > self.observed * self.total_squares * (1 + 1e-9) + 1e-9:
+            raise ValueError(
+                f"no {self.observed} values have total={self.total} and total_squares={self.total_squares}"
+            )
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -118,12 +131,25 @@ class Aggregates:
     excluded: Mapping[str, int] = field(default_factory=dict)
     safety: Safety = field(default_factory=Safety)
 
+    def __post_init__(self) -> None:
+        numbers = [epoch.number for epoch in self.epochs]
+        if any(later <= earlier for earlier, later in pairwise(numbers)):
+            raise ValueError(f"epochs must come in the order of their numbers, each once, got {numbers}")
+        _refuse_negative("assigned", self.assigned.values())
+        _refuse_negative("excluded", self.excluded.values())
+        for cell, bins in self.histograms.items():
+            _refuse_negative(f"the histogram of {cell}", bins.values())
+
     def tally(self, metric: str, epoch: int, arm: Arm) -> Tally:
         """The sums of one cell over its resampling buckets."""
-        total = Tally()
-        for tally in self.tallies.get(Cell(metric, epoch, arm), {}).values():
-            total = total + tally
-        return total
+        buckets = self.tallies.get(Cell(metric, epoch, arm), {}).values()
+        # Summed field by field: a Tally for every partial sum would cost most of a look.
+        return Tally(
+            sum([tally.units for tally in buckets]),
+            sum([tally.observed for tally in buckets]),
+            sum([tally.total for tally in buckets], 0.0),
+            sum([tally.total_squares for tally in buckets], 0.0),
+        )
 
     def histogram(self, metric: str, epoch: int, arm: Arm) -> Mapping[int, int]:
         """Conversations per bin of one cell."""
@@ -150,3 +176,9 @@ class Aggregates:
             excluded=dict(Counter(self.excluded) + Counter(other.excluded)),
             safety=self.safety + other.safety,
         )
+
+
+def _refuse_negative(what: str, counts: Iterable[int]) -> None:
+    fewest = min(counts, default=0)
+    if fewest < 0:
+        raise ValueError(f"{what} must not hold a negative count, got {fewest}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 DEFAULT_HORIZON = 1800.0
 DEFAULT_FLOOR = 0.005
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 class Kind(StrEnum):
@@ -31,7 +34,7 @@ class Metric:
     """One metric of an agent.
 
     Attributes:
-        name: As in reports and configuration: ``error_rate``.
+        name: As in reports and configuration: ``error_rate``. Letters, digits and underscores.
         kind: How values are summarised.
         direction: Which way is worse.
         outcome: Name of the outcome it reads (``task_completion``), or ``turn.error`` / ``turn.latency`` for what the
@@ -52,10 +55,18 @@ class Metric:
     always_measured: bool = False
 
     def __post_init__(self) -> None:
-        if not self.horizon > 0:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"a metric's name is made of letters, digits and _, got {self.name!r}")
+        if not self.outcome:
+            raise ValueError(f"{self.name} needs the name of the outcome that it reads")
+        if not 0 < self.horizon < math.inf:
             raise ValueError(f"horizon of {self.name} must be positive seconds, got {self.horizon}")
-        if not self.floor >= 0:
+        if not 0 <= self.floor < math.inf:
             raise ValueError(f"floor of {self.name} must not be negative, got {self.floor}")
+        if self.kind is Kind.PROPORTION and self.floor >= 1:
+            raise ValueError(
+                f"floor of {self.name} is a share below 1, got {self.floor} (write 0.005 for half a point)"
+            )
         if (self.kind is Kind.QUANTILE) != (self.quantile is not None):
             raise ValueError(f"{self.name}: quantile is given for a quantile metric and for no other")
         if self.quantile is not None and not 0 < self.quantile < 1:
