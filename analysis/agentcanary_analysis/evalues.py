@@ -1,0 +1,301 @@
+"""E-processes for events: the conditional binomial and the 2×2 with a floor. Pure; every kernel takes a batch.
+
+An e-process is evidence that may be looked at as often as one likes: under its null hypothesis the chance that it ever
+reaches ``1/alpha`` is at most ``alpha``. Both processes here are mixtures over alternatives ``j``; their kernels return
+the *growth* ``log e(j)`` of every epoch, shape (batch, epochs, alternatives), and ``mixture`` makes the e-value of the
+epochs that a question is about. Epochs of different weight are multiplied, never pooled.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from agentcanary_analysis.checks import Boundary
+from agentcanary_analysis.metrics import Direction
+
+FloatArray = npt.NDArray[np.float64]
+
+_PRIOR_SCALE = 0.7
+_PRIOR_POINTS = 48
+_PRIOR_REACH = {"harm": 16.0, "safe": 8.0}
+_BASE_RATES = (0.002, 0.005, 0.01, 0.02, 0.04, 0.07, 0.12, 0.22, 0.4, 0.6, 0.78, 0.9)
+_DIFFERENCES = {"harm": (0.01, 0.4, 12), "safe": (0.002, 0.05, 12)}
+_RATE_LIMITS = (1e-4, 1 - 1e-4)
+
+
+class Question(StrEnum):
+    """What an e-value is evidence for.
+
+    ``HARM`` is against "within the boundary", ``SAFE`` against "beyond the boundary".
+    """
+
+    HARM = "harm"
+    SAFE = "safe"
+
+
+class Growth(NamedTuple):
+    """What a mixture is made of.
+
+    Attributes:
+        log_e: Log growth of each alternative in each epoch, shape (batch, epochs, alternatives).
+        log_prior: Log weight of each alternative, shape (alternatives,).
+    """
+
+    log_e: FloatArray
+    log_prior: FloatArray
+
+
+def log_sum_exp(values: FloatArray) -> FloatArray:
+    """``log(sum(exp(values)))`` over the last axis, without overflow."""
+    highest = values.max(axis=-1)
+    total: FloatArray = highest + np.log(np.exp(values - highest[..., None]).sum(axis=-1))
+    return total
+
+
+def mixture(growth: Growth, include: npt.NDArray[np.bool_] | None = None) -> FloatArray:
+    """Log e-value of a mixture over its alternatives, shape (batch,).
+
+    Args:
+        growth: From one of the kernels.
+        include: Epochs that count, shape (batch, epochs) or broadcastable; the others are as if they never were.
+    """
+    log_e = growth.log_e if include is None else np.where(include[..., None], growth.log_e, 0.0)
+    return log_sum_exp(log_e.sum(axis=1) + growth.log_prior)
+
+
+def late_changes(log_e_from_stage: FloatArray) -> FloatArray:
+    """Log e-value that also catches harm which begins with a later stage, shape (batch,).
+
+    ``E = E(0)/2 + sum over k >= 1 of 2^-(k+1) E(k)``, where ``E(k)`` uses the epochs from stage ``k`` on. A stage that
+    has not begun counts 1: the weights are the same however many stages there are, and the mixture is an e-process.
+
+    Args:
+        log_e_from_stage: ``log E(k)`` for k = 0 … stages-1, shape (batch, stages).
+
+    >>> late_changes(np.log([[4.0, 8.0]])).round(4)  # log(4/2 + 8/4 + 1/4)
+    array([1.4469])
+    """
+    stages = log_e_from_stage.shape[-1]
+    log_weights = -np.log(2) * np.arange(1, stages + 1)
+    rest = np.full((*log_e_from_stage.shape[:-1], 1), -np.log(2) * stages)
+    return log_sum_exp(np.concatenate([log_e_from_stage + log_weights, rest], axis=-1))
+
+
+def conditional_binomial(
+    canary_events: npt.ArrayLike,
+    stable_events: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    *,
+    ratio: float,
+    question: Question,
+    worse: Direction = Direction.UP_IS_WORSE,
+) -> Growth:
+    """Growth of the conditional binomial e-process on the ratio of two event probabilities.
+
+    Given an event in an epoch of weight ``w``, it is the canary's with probability ``q(R) = wR/(wR + 1 - w)`` when the
+    canary's probability is ``R`` times the stable's, whatever the base rate is at that hour. The alternatives are
+    ratios with a half-normal prior (scale 0.7) on their log distance from the boundary.
+
+    Args:
+        canary_events: Units with the event, shape (batch, epochs) or broadcastable.
+        stable_events: The same of stable.
+        weight: Designed share of the canary in [0, 1]; epochs of weight 0 or 1 tell nothing and grow by nothing.
+        ratio: The boundary, canary over stable.
+        question: Harm or safe.
+        worse: Which way is worse.
+
+    Raises:
+        ValueError: If a count is negative or not finite, or a weight is outside [0, 1].
+
+    **Source**: Lindon & Malek (2022), Anytime-valid inference for multinomial count data, NeurIPS 35, one-sided and
+    with a margin.
+
+    >>> growth = conditional_binomial([[30]], [[20]], [[0.5]], ratio=1.0, question=Question.HARM)
+    >>> mixture(growth).round(3)
+    array([0.494])
+    """
+    canary, stable, weights = np.broadcast_arrays(
+        _counts(canary_events, "canary_events"), _counts(stable_events, "stable_events"), _weights(weight)
+    )
+    if not (ratio > 0 and np.isfinite(ratio)):
+        raise ValueError(f"ratio must be positive and finite, got {ratio}")
+    distance, log_prior = _half_normal(question)
+    upward = (question is Question.HARM) == (worse is Direction.UP_IS_WORSE)
+    log_change = distance if upward else -distance
+    testable = (weights > 0) & (weights < 1)
+    # log of (w theta + 1 - w) / (w r + 1 - w), per epoch and alternative
+    odds = np.where(testable, weights * ratio / (weights * ratio + 1 - weights), 0.0)
+    log_total = np.log1p(odds[..., None] * np.expm1(log_change))
+    log_e = canary[..., None] * log_change - (canary + stable)[..., None] * log_total
+    return Growth(np.where(testable[..., None], log_e, 0.0), log_prior)
+
+
+def two_by_two(
+    canary_units: npt.ArrayLike,
+    canary_events: npt.ArrayLike,
+    stable_units: npt.ArrayLike,
+    stable_events: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    *,
+    boundary: Boundary,
+    question: Question,
+) -> Growth:
+    """Growth of the exact 2×2 e-process against the line ``canary = ratio * stable ± floor``.
+
+    For each alternative (difference from the line × base rate) the null is represented by the point of the line that is
+    nearest to it in Kullback–Leibler divergence under the design, so that the likelihood ratio is an e-value for every
+    point on the null's side, also when the base rate changes from unit to unit. Base rates are mixed inside an epoch.
+
+    Args:
+        canary_units: Units counted, shape (batch, epochs) or broadcastable.
+        canary_events: Those with the event.
+        stable_units: The same of stable.
+        stable_events: The same of stable.
+        weight: Designed share of the canary in [0, 1]; epochs of weight 0 or 1 tell nothing and grow by nothing.
+        boundary: The line.
+        question: Harm or safe.
+
+    Raises:
+        ValueError: If a count is negative, not finite or larger than its units, or a weight is outside [0, 1].
+
+    **Source**: Turner, Ly & Grünwald (2024), Generic E-variables for exact sequential k-sample tests that allow for
+    optional stopping, JSPI 230:106116; the projection as in Grünwald, de Heide & Koolen (2024), JRSS-B 86:1091-1128.
+
+    >>> from agentcanary_analysis.checks import Boundary
+    >>> line = Boundary(ratio=1.1, floor=0.005, direction=Direction.UP_IS_WORSE)
+    >>> growth = two_by_two([[500]], [[60]], [[500]], [[25]], [[0.5]], boundary=line, question=Question.HARM)
+    >>> bool(mixture(growth)[0] > np.log(20))
+    True
+    """
+    canary_n, canary_k, stable_n, stable_k, weights = np.broadcast_arrays(
+        _counts(canary_units, "canary_units"),
+        _counts(canary_events, "canary_events"),
+        _counts(stable_units, "stable_units"),
+        _counts(stable_events, "stable_events"),
+        _weights(weight),
+    )
+    for name, events, units in (("canary", canary_k, canary_n), ("stable", stable_k, stable_n)):
+        if (events > units).any():
+            worst = np.argmax(events - units)
+            raise ValueError(
+                f"{name}_events must not exceed {name}_units, got {events.flat[worst]:g} of {units.flat[worst]:g}"
+            )
+    alternatives = _DIFFERENCES[question.value][2]
+    counted = (weights > 0) & (weights < 1) & (canary_n + stable_n > 0)
+    log_e = np.zeros((*weights.shape, alternatives))
+    log_prior = np.full(alternatives, -np.log(alternatives))
+    for value in np.unique(weights[counted]):
+        rows = counted & (weights == value)
+        table = _table(boundary, question, float(value))
+        counts = np.stack(
+            [canary_k[rows], (canary_n - canary_k)[rows], stable_k[rows], (stable_n - stable_k)[rows]], axis=-1
+        )
+        by_base_rate = (counts @ table.log_ratios).reshape(-1, alternatives, len(_BASE_RATES))
+        log_e[rows] = log_sum_exp(by_base_rate + table.log_base_prior)
+    return Growth(log_e, log_prior)
+
+
+class _Table(NamedTuple):
+    """Log likelihood ratios of one unit: rows canary with/without, stable with/without; columns (difference, base)."""
+
+    log_ratios: FloatArray
+    log_base_prior: FloatArray
+
+
+@lru_cache(maxsize=512)
+def _table(boundary: Boundary, question: Question, weight: float) -> _Table:
+    lowest, highest, points = _DIFFERENCES[question.value]
+    difference = np.geomspace(lowest, highest, points)[:, None]
+    base = np.array(_BASE_RATES)[None, :]
+    upward = (question is Question.HARM) == (boundary.direction is Direction.UP_IS_WORSE)
+    floor = boundary.floor if boundary.direction is Direction.UP_IS_WORSE else -boundary.floor
+    sign = 1.0 if upward else -1.0
+    line = boundary.ratio * base + floor
+    canary = np.clip(line + sign * difference, *_RATE_LIMITS)
+    stable = np.broadcast_to(base, canary.shape)
+    # A clipped alternative may have crossed the line: it is then no alternative, and its base rate is left out.
+    legal = sign * (canary - line) > 0
+    null_canary, null_stable = project(canary, stable, ratio=boundary.ratio, floor=floor, weight=weight)
+    log_ratios = np.stack(
+        [
+            np.log(canary / null_canary),
+            np.log((1 - canary) / (1 - null_canary)),
+            np.log(stable / null_stable),
+            np.log((1 - stable) / (1 - null_stable)),
+        ]
+    )
+    # An alternative without any base rate keeps them all at growth nothing.
+    log_ratios = np.where(legal, log_ratios, 0.0)
+    usable = np.where(legal.any(axis=1, keepdims=True), legal, True)
+    prior = usable / usable.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        log_base_prior = np.log(prior)
+    return _Table(log_ratios.reshape(4, -1), log_base_prior)
+
+
+def project(
+    canary: FloatArray, stable: FloatArray, *, ratio: float, floor: float, weight: float
+) -> tuple[FloatArray, FloatArray]:
+    """The point of the line ``c = ratio * s + floor`` nearest to (canary, stable) in Kullback–Leibler divergence.
+
+    Args:
+        canary: Rates of the alternative, in (0, 1).
+        stable: The same of stable.
+        ratio: Slope of the line.
+        floor: Where it starts; negative where down is worse.
+        weight: Share of the canary in (0, 1).
+
+    Returns:
+        Canary and stable rates on the line, each in (0, 1).
+
+    Raises:
+        ValueError: If the line has no point inside the unit square.
+
+    >>> c, s = project(np.array([0.2]), np.array([0.1]), ratio=1.0, floor=0.0, weight=0.5)
+    >>> c.round(6), s.round(6)
+    (array([0.15]), array([0.15]))
+    """
+    low, high = max(0.0, -floor / ratio), min(1.0, (1 - floor) / ratio)
+    if not low < high:
+        raise ValueError(f"the line canary = {ratio:g} * stable {floor:+g} has no point with both rates in (0, 1)")
+    below, above = np.full(canary.shape, low), np.full(canary.shape, high)
+    # The divergence is convex along the line, so its slope has one root; 60 halvings reach the last bit.
+    for _ in range(60):
+        null_stable = (below + above) / 2
+        null_canary = np.clip(ratio * null_stable + floor, 1e-300, 1 - 1e-16)
+        slope = weight * ratio * (null_canary - canary) / (null_canary * (1 - null_canary)) + (1 - weight) * (
+            null_stable - stable
+        ) / (null_stable * (1 - null_stable))
+        below = np.where(slope < 0, null_stable, below)
+        above = np.where(slope < 0, above, null_stable)
+    null_stable = (below + above) / 2
+    return ratio * null_stable + floor, null_stable
+
+
+@lru_cache(maxsize=2)
+def _half_normal(question: Question) -> tuple[FloatArray, FloatArray]:
+    """Log distances from the boundary and their log prior, each shape (points,)."""
+    distance = (np.arange(_PRIOR_POINTS) + 0.5) / _PRIOR_POINTS * np.log(_PRIOR_REACH[question.value])
+    log_density = -(distance**2) / (2 * _PRIOR_SCALE**2)
+    return distance, log_density - log_sum_exp(log_density)
+
+
+def _counts(values: npt.ArrayLike, name: str) -> FloatArray:
+    counts = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    legal = (counts >= 0) & (counts < np.inf)
+    if not legal.all():
+        raise ValueError(f"{name} must be finite and not negative, got {counts[~legal].flat[0]}")
+    return counts
+
+
+def _weights(values: npt.ArrayLike) -> FloatArray:
+    weights = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    legal = (weights >= 0) & (weights <= 1)
+    if not legal.all():
+        raise ValueError(f"weight must be between 0 and 1, got {weights[~legal].flat[0]} (write 0.05 for 5 %)")
+    return weights
