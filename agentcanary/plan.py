@@ -100,6 +100,8 @@ class Plan:
     Attributes:
         stages: Weights rise from stage to stage; the last one has weight 1.
         criteria: The rollback boundaries.
+        promotion: Tighter margins that must be proven before the step to weight 1; a metric that is not named here is
+            proven against its criterion.
         metrics: Every metric that a criterion or a check may name.
         alpha: Budget for ever rolling back, on evidence, a canary that is within every boundary.
         alpha_promote: Budget for ever promoting one that is beyond some boundary.
@@ -116,6 +118,7 @@ class Plan:
 
     stages: tuple[Stage, ...]
     criteria: tuple[Criterion, ...] = ()
+    promotion: tuple[Criterion, ...] = ()
     metrics: tuple[Metric, ...] = BUILT_IN
     alpha: float = 0.05
     alpha_promote: float = 0.05
@@ -142,9 +145,17 @@ class Plan:
         if not (0 < self.alpha < 1 and 0 < self.alpha_promote < 1):
             raise ValueError(f"alpha must be between 0 and 1, got {self.alpha} and {self.alpha_promote}")
         known = {metric.name for metric in self.metrics}
-        for name in [c.metric for c in self.criteria] + [c.metric for s in self.stages for c in s.checks]:
+        named = [c.metric for c in (*self.criteria, *self.promotion)]
+        for name in named + [c.metric for s in self.stages for c in s.checks]:
             if name not in known:
                 raise ValueError(f"the plan names the metric {name!r}, which it does not define")
+        margins = {criterion.metric: criterion.margin for criterion in self.criteria}
+        for tighter in self.promotion:
+            if tighter.metric not in margins or tighter.margin > margins[tighter.metric]:
+                raise ValueError(
+                    f"the promotion margin of {tighter.metric} must be within its criterion, got {tighter.margin} "
+                    f"against {margins.get(tighter.metric)}"
+                )
 
     def metric(self, name: str) -> Metric:
         """The metric of that name."""
@@ -153,6 +164,11 @@ class Plan:
     def boundary(self, criterion: Criterion) -> Boundary:
         """The line that a criterion draws, its metric's floor included."""
         return relative_boundary(self.metric(criterion.metric), criterion.margin)
+
+    def safe_boundary(self, criterion: Criterion) -> Boundary:
+        """The line within which a criterion's metric must be proven before the step to weight 1."""
+        tighter = next((margin for margin in self.promotion if margin.metric == criterion.metric), criterion)
+        return self.boundary(tighter)
 
     @property
     def proof_weight(self) -> float:
@@ -169,6 +185,7 @@ DEFAULT_CRITERIA = (
     Criterion(metric=TASK_COMPLETION_RATE.name, margin=0.05),
     Criterion(metric=P95_LATENCY.name, margin=0.50),
 )
+DEFAULT_PROMOTION = (Criterion(metric=TASK_COMPLETION_RATE.name, margin=0.02),)
 
 
 def plan_from_dict(stored: Mapping[str, Any]) -> Plan:
@@ -193,6 +210,7 @@ def plan_from_dict(stored: Mapping[str, Any]) -> Plan:
             "stages": stages,
             "metrics": metrics,
             "criteria": tuple(Criterion(**criterion) for criterion in stored["criteria"]),
+            "promotion": tuple(Criterion(**criterion) for criterion in stored["promotion"]),
             "on_inconclusive": OnInconclusive(stored["on_inconclusive"]),
             "pinned": {cause: Pinned(policy) for cause, policy in stored["pinned"].items()},
         }

@@ -1,0 +1,237 @@
+"""The kinds of values that canary.yaml holds: durations, names, shares, places, URLs. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    Strict,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from agentcanary.config.durations import PATTERN, checked_seconds, parse_duration
+from agentcanary.config.values import Extractor, Log, Place, SpanMode, Target, Webhook
+from agentcanary.plan import MINUTE
+
+_LARGEST = 1e12
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_PATH_TEMPLATE = re.compile(r"/[^{}?#]*\{[A-Za-z_]\w*\}[^{}?#]*")
+
+
+def refused(text: str) -> PydanticCustomError:
+    """A mistake in words that follow the name of the key: ``must be …, got …; write …``."""
+    return PydanticCustomError("refused", "{text}", {"text": text})
+
+
+class Minutes:
+    """The value of a ``…_minutes`` key on its way to the duration that it states."""
+
+    def __init__(self, value: object, *, twice: bool) -> None:
+        self.value = value
+        self.twice = twice
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, Minutes):
+        if value.twice:
+            raise refused("is stated twice, with and without _minutes; keep one of them")
+        if isinstance(value.value, bool) or not isinstance(value.value, int | float):
+            raise refused(f"must be a number of minutes, got {value.value!r}; write 30")
+        value = value.value
+        seconds = float(value) * MINUTE if abs(value) < 1e9 else float("inf")
+    elif isinstance(value, str):
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            raise refused(f"{error}, got {value!r}") from None
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        raise refused(f"must have a unit, got {value}; write {value}s, {value}m, {value}h or {value}d")
+    else:
+        raise refused("must be a duration; write 30m or 6h")
+    try:
+        return checked_seconds(seconds)
+    except ValueError as error:
+        raise refused(f"{error}, got {value} minutes") from None
+
+
+def _stated(value: object) -> object:
+    if value is None:
+        raise refused("is empty; write a value, or leave the key out")
+    return value
+
+
+class _WithoutNull:
+    """Takes null out of the JSON Schema of an optional key: leaving it out is how it is not stated."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        stated: list[JsonSchemaValue] = [b for b in handler(core)["anyOf"] if b != {"type": "null"}]
+        return stated[0] if len(stated) == 1 else {"anyOf": stated}
+
+
+def _positive(value: float) -> float:
+    if not value > 0:
+        raise refused("must be longer than 0s")
+    return value
+
+
+def _name(value: object) -> object:
+    if isinstance(value, str) and not (value.strip() == value and value and value.isprintable() and len(value) <= 200):
+        raise refused(f"must be 1 to 200 printable characters without spaces around them, got {value[:60]!r}")
+    return value
+
+
+def _extractor(value: object) -> Extractor:
+    places = ", ".join(place.value for place in Place)
+    if not isinstance(value, dict) or len(value) != 1:
+        raise refused(f"must be one 'place: name', such as 'header: x-session-id'; places are {places}; got {value!r}")
+    ((place, name),) = value.items()
+    if place not in set(Place):
+        raise refused(f"looks in {place!r}, which is no place; places are {places}")
+    if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
+        raise refused(f"needs a name of 1 to 200 printable characters after {place}:, got {name!r}")
+    match Place(place):
+        case Place.HEADER | Place.COOKIE | Place.SIGNED_COOKIE if _TOKEN.fullmatch(name) is None:
+            raise refused(f"has the {place} {name!r}; names of headers and cookies have no spaces or separators")
+        case Place.PATH if _PATH_TEMPLATE.fullmatch(name) is None:
+            raise refused(f"has the path {name!r}; write it with one placeholder: /threads/{{thread_id}}/runs")
+        case Place.JSON if not all(name.split(".")):
+            raise refused(f"has the JSON keys {name!r}; join keys by single dots: params.message.contextId")
+        case Place.HEADER:
+            return Extractor(Place.HEADER, name.lower())
+        case found:
+            return Extractor(found, name)
+
+
+def _floor(value: object) -> float | dict[str, float]:
+    if isinstance(value, dict):
+        return {name: _one_floor(floor) for name, floor in value.items()}
+    return _one_floor(value)
+
+
+def _one_floor(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
+        raise refused("must be a number that is not negative, or one for each metric; write 0.005")
+    return float(value)
+
+
+def _target(value: object) -> Target:
+    if value == "log":
+        return Log()
+    if not (isinstance(value, dict) and set(value) == {"webhook"}):
+        raise refused("must be 'log' or 'webhook: https://…'")
+    url = value["webhook"]
+    # The URL itself is in no message: it may contain a token.
+    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
+        raise refused("has a webhook that is no URL; write webhook: https://host/path")
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise refused("has a webhook that is no http or https URL; write webhook: https://host/path")
+    return Webhook(url)
+
+
+def _store(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    remedy = "write sqlite:///folder/file.sqlite3 or postgresql+psycopg://user@host/database"
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise refused(f"is no URL; {remedy}") from None
+    match parts.scheme:
+        case "sqlite" if not parts.netloc and len(parts.path) > 1 and ":memory:" not in value and "?" not in value:
+            return value
+        case "sqlite":
+            raise refused(f"must name a file that all workers share, with three slashes and no options; {remedy}")
+        case "postgresql+psycopg" if parts.hostname and len(parts.path) > 1 and port != 0:
+            return value
+        case "postgresql+psycopg":
+            raise refused(f"must name a host and a database; {remedy}")
+        case "postgresql" | "postgres":
+            raise refused(f"names no driver; {remedy}")
+        case _:
+            raise refused(f"is not the URL of a store that is supported; {remedy}")
+
+
+T = TypeVar("T")
+Unstated = Annotated[T | None, BeforeValidator(_stated), _WithoutNull()]
+"""A key that may be left out, which is None; null in the file is refused."""
+_DURATION_SCHEMA = {"type": "string", "minLength": 2, "maxLength": 40, "pattern": PATTERN, "examples": ["30m", "6h"]}
+Duration = Annotated[float, BeforeValidator(_seconds), WithJsonSchema(_DURATION_SCHEMA)]
+LongDuration = Annotated[Duration, AfterValidator(_positive)]
+Text = Annotated[str, Field(pattern=_PRINTABLE)]
+Name = Annotated[str, BeforeValidator(_name), Field(min_length=1, max_length=200)]
+MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Count = Annotated[int, Strict(), Field(ge=0, le=1_000_000_000)]
+StoreUrl = Annotated[str, BeforeValidator(_store)]
+Secret = Annotated[str, Field(min_length=16, max_length=1024)]
+Floor = Annotated[
+    float | dict[str, float],
+    PlainValidator(_floor),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": _LARGEST},
+                {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": _LARGEST}},
+            ]
+        }
+    ),
+]
+Switch = Annotated[bool, Strict()]
+Weight = Annotated[Number, Field(ge=0, le=1)]
+Increase = Annotated[Number, Field(ge=0, lt=2)]
+Drop = Annotated[Number, Field(ge=0, lt=1)]
+Probability = Annotated[Number, Field(gt=0, lt=1)]
+Size = Annotated[Number, Field(ge=0, le=_LARGEST)]
+# YAML 1.1 reads a plain off as false.
+Span = Annotated[
+    SpanMode,
+    BeforeValidator(lambda value: "off" if value is False else value),
+    WithJsonSchema({"enum": [*(mode.value for mode in SpanMode), False]}),
+]
+IdPlace = Annotated[
+    Extractor,
+    PlainValidator(_extractor),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": False,
+            "properties": {place.value: {"type": "string", "minLength": 1, "maxLength": 200} for place in Place},
+        }
+    ),
+]
+NotifyTarget = Annotated[
+    Log | Webhook,
+    PlainValidator(_target),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "log"},
+                {
+                    "type": "object",
+                    "required": ["webhook"],
+                    "additionalProperties": False,
+                    "properties": {"webhook": {"type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"}},
+                },
+            ]
+        }
+    ),
+]

@@ -1,0 +1,135 @@
+"""canary.yaml's sections → what they mean: the plan, with every default and preset filled in. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from agentcanary.config.declared_metrics import metrics_of
+from agentcanary.config.sections import FileSection, PromotionSection, RollbackSection, StageSection
+from agentcanary.config.values import (
+    DEFAULT_ID_FROM,
+    Config,
+    Conversation,
+    Security,
+    Telemetry,
+    Traffic,
+)
+from agentcanary.plan import DEFAULT_PROMOTION, Criterion, Plan, Stage
+from agentcanary.presets import DEFAULT_PRESET, PRESETS
+from agentcanary_analysis.checks import parse_check
+from agentcanary_analysis.metrics import ERROR_RATE, P95_LATENCY, TASK_COMPLETION_RATE, USER_SATISFACTION, Metric
+
+_SQLITE = "sqlite:///"
+
+
+def resolve(sections: FileSection, file: Path | None, folder: Path) -> Config:
+    """The configuration that the sections state.
+
+    Args:
+        sections: Free of contradictions.
+        file: Where they were read from.
+        folder: Absolute; the path of an SQLite store is relative to it.
+    """
+    conversation = sections.conversation
+    preset = _preset_name(sections)
+    return Config(
+        agent=sections.agent,
+        stable=sections.stable,
+        canary=sections.canary,
+        plan=_plan(sections),
+        store=_store(sections.store or f"{_SQLITE}.agentcanary/{sections.agent}.sqlite3", folder),
+        conversation=Conversation(
+            id_from=DEFAULT_ID_FROM if conversation.id_from is None else tuple(conversation.id_from),
+            user_from=tuple(conversation.user_from),
+            max_body_bytes=conversation.max_body_bytes,
+            max_id_length=conversation.max_id_length,
+            idle_after=conversation.idle_after,
+        ),
+        security=Security(trust_header=sections.security.trust_header, cookie_secret=sections.security.cookie_secret),
+        telemetry=Telemetry(span=sections.telemetry.span, privacy=sections.telemetry.privacy),
+        notify=tuple(sections.notify),
+        traffic=Traffic(
+            conversations_per_hour=sections.traffic.conversations_per_hour, stable=dict(sections.traffic.stable)
+        ),
+        look_every=sections.look_every,
+        stale_after=sections.stale_after,
+        controller=sections.controller,
+        preset=preset if sections.canary_stages is None else None,
+        file=file,
+    )
+
+
+def _preset_name(sections: FileSection) -> str:
+    return sections.preset or DEFAULT_PRESET
+
+
+def _plan(sections: FileSection) -> Plan:
+    preset = PRESETS[_preset_name(sections)]
+    metrics = metrics_of(sections.metrics, sections.rollback, sections.horizon)
+    stages = preset.stages
+    if sections.canary_stages is not None:
+        stages = tuple(_stage(stage, sections.promotion, metrics) for stage in sections.canary_stages)
+    pinned = sections.rollback.pinned
+    return Plan(
+        stages=stages,
+        criteria=_criteria(sections),
+        promotion=_promotion(sections.rollback, sections.promotion),
+        metrics=metrics,
+        alpha=sections.alpha,
+        alpha_promote=preset.alpha_promote if sections.alpha_promote is None else sections.alpha_promote,
+        max_safety_violations=sections.rollback.max_safety_violations,
+        max_duration=sections.max_duration,
+        on_inconclusive=sections.on_inconclusive,
+        bake=preset.bake if sections.bake is None else sections.bake,
+        drain_after=sections.drain_after,
+        idle_after=sections.conversation.idle_after,
+        pinned={"safety": pinned.safety, "harm": pinned.harm, "manual": pinned.manual},
+        sticky=sections.sticky,
+        sticky_by=sections.sticky_by,
+    )
+
+
+def _stage(section: StageSection, promotion: PromotionSection, metrics: tuple[Metric, ...]) -> Stage:
+    """The stage; below weight 1, ``promotion`` states the minimums that it leaves out."""
+    ramp = section.weight < 1
+    # No conversation reaches the canary at weight 0, so no minimum is assumed there.
+    min_requests = promotion.min_requests if 0 < section.weight < 1 else 0
+    return Stage(
+        name=section.name,
+        weight=section.weight,
+        duration=section.duration if section.duration is not None else promotion.min_duration * ramp,
+        min_conversations=section.min_requests if section.min_requests is not None else min_requests,
+        checks=tuple(parse_check(check, metrics) for check in section.checks),
+        auto_rollback=section.auto_rollback,
+        advance=section.advance,
+    )
+
+
+def _criteria(sections: FileSection) -> tuple[Criterion, ...]:
+    rollback = sections.rollback
+    margins = {
+        ERROR_RATE.name: rollback.max_error_increase,
+        TASK_COMPLETION_RATE.name: rollback.max_completion_drop,
+        P95_LATENCY.name: rollback.max_latency_increase,
+        USER_SATISFACTION.name: rollback.max_satisfaction_drop,
+    }
+    margins |= {
+        metric.name: metric.rollback_margin for metric in sections.metrics if metric.rollback_margin is not None
+    }
+    return tuple(Criterion(metric=name, margin=margin) for name, margin in margins.items() if margin is not None)
+
+
+def _promotion(rollback: RollbackSection, promotion: PromotionSection) -> tuple[Criterion, ...]:
+    (default,) = DEFAULT_PROMOTION
+    if rollback.max_completion_drop is None:
+        return ()
+    if promotion.max_completion_regression is not None:
+        return (replace(default, margin=promotion.max_completion_regression),)
+    return (replace(default, margin=min(default.margin, rollback.max_completion_drop)),)
+
+
+def _store(url: str, folder: Path) -> str:
+    if not url.startswith(_SQLITE):
+        return url
+    return f"{_SQLITE}{folder / url.removeprefix(_SQLITE)}"

@@ -1,0 +1,250 @@
+"""The shape of canary.yaml, section by section: keys, types, ranges and defaults. Pure.
+
+What one section cannot know by itself (falling weights, unknown metrics) is in ``consistency.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from agentcanary.config.durations import MAX_SECONDS, format_duration
+from agentcanary.config.fields import (
+    AgentName,
+    Count,
+    Drop,
+    Duration,
+    Floor,
+    IdPlace,
+    Increase,
+    LongDuration,
+    MetricName,
+    Minutes,
+    Name,
+    NotifyTarget,
+    Number,
+    Probability,
+    Secret,
+    Size,
+    Span,
+    StoreUrl,
+    Switch,
+    Text,
+    Unstated,
+    Weight,
+)
+from agentcanary.config.values import Log, Privacy, SpanMode
+from agentcanary.plan import DAY, MINUTE, Advance, OnInconclusive, Pinned
+
+
+class Section(BaseModel):
+    """A mapping of the file.
+
+    Each duration is written as text with a unit (``duration: 6h``) or, under its name with ``_minutes``, as a number
+    of minutes (``duration_minutes: 360``).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    durations: ClassVar[tuple[str, ...]] = ()
+    placeholders: ClassVar[dict[str, Any]] = {}
+    """Something for each key without a default, so that the others can be read where it is wrong."""
+
+    @classmethod
+    def known_keys(cls) -> list[str]:
+        """Every key that may be written."""
+        return [*cls.model_fields, *(f"{name}_minutes" for name in cls.durations)]
+
+    @classmethod
+    def read(cls, value: object) -> Self | None:
+        """The section, or None when it has a mistake."""
+        try:
+            return cls.model_validate(value)
+        except ValidationError:
+            return None
+
+    @classmethod
+    def readable(cls, value: object) -> dict[str, Any]:
+        """What can be read of a section: its values and defaults by key, without those that have a mistake."""
+        if not isinstance(value, dict):
+            return {}
+        bad: set[object] = set()
+        try:
+            section = cls.model_validate(value)
+        except ValidationError as error:
+            bad = {found["loc"][0] for found in error.errors(include_url=False) if found["loc"]}
+            good = {key: kept for key, kept in value.items() if not {key, key.removesuffix("_minutes")} & bad}
+            section = cls.model_validate(cls.placeholders | good)
+        return {key: getattr(section, key) for key in cls.model_fields if key not in bad}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _join_minutes(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        joined = dict(data)
+        for name in cls.durations:
+            if f"{name}_minutes" in joined:
+                joined[name] = Minutes(joined.pop(f"{name}_minutes"), twice=name in data)
+        return joined
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core))
+        for name in cls.durations:
+            written = schema["properties"][name]
+            if isinstance(written.get("default"), float):
+                written["default"] = format_duration(written["default"])
+            schema["properties"][f"{name}_minutes"] = {
+                "type": "number",
+                "minimum": 0,
+                "maximum": MAX_SECONDS / MINUTE,
+                "description": f"The same as {name}, as a number of minutes.",
+            }
+            schema.setdefault("allOf", []).append({"not": {"required": [name, f"{name}_minutes"]}})
+        return schema
+
+
+class StageSection(Section):
+    """A step of the plan."""
+
+    durations = ("duration",)
+    placeholders: ClassVar[dict[str, Any]] = {"name": "unknown", "weight": 0.0}
+
+    name: Name = Field(description="Unique within the plan.")
+    weight: Weight = Field(description="Share of new conversations given to the canary: 0.05 is 5 %.")
+    duration: Unstated[Duration] = Field(None, description="How long it lasts at least; else promotion.min_duration.")
+    min_requests: Unstated[Count] = Field(
+        None, description="Counted canary conversations begun in the stage; else promotion.min_requests."
+    )
+    auto_rollback: Switch = Field(True, description="false: harm pauses instead. A safety stop is never disarmed.")
+    advance: Advance = Field(Advance.QUIET, description="proven: the checks must be proven, not only quiet.")
+    checks: list[Text] = Field([], description="Thresholds, such as error_rate_increase < 0.10.")
+
+
+class PinnedSection(Section):
+    """What becomes of conversations on a version that is taken back, by cause."""
+
+    safety: Pinned = Pinned.SWITCH
+    harm: Pinned = Pinned.SWITCH
+    manual: Pinned = Pinned.FINISH
+
+
+class RollbackSection(Section):
+    """How much worse than stable is tolerated, relative: 0.10 is 10 %. null: the metric is not judged."""
+
+    max_error_increase: Increase | None = 0.10
+    max_safety_violations: Count = Field(0, description="Confirmed violations that are tolerated on the canary.")
+    max_completion_drop: Drop | None = 0.05
+    max_latency_increase: Increase | None = Field(0.50, description="Of the 95 % quantile.")
+    max_satisfaction_drop: Drop | None = None
+    floor: Unstated[Floor] = Field(
+        None,
+        description="Absolute difference not worth acting on: one share of conversations for every proportion "
+        "(0.005 is half a point), or a number for each metric in its own unit.",
+    )
+    pinned: PinnedSection = PinnedSection()
+
+
+class PromotionSection(Section):
+    """What a stage below weight 1 waits for when it states nothing, and what must be proven before weight 1."""
+
+    durations = ("min_duration",)
+
+    min_duration: Duration = 30 * MINUTE
+    min_requests: Count = 100
+    max_completion_regression: Unstated[Drop] = Field(
+        None, description="Proven before the step to weight 1; 0.02, or rollback.max_completion_drop if that is less."
+    )
+
+
+class MetricSection(Section):
+    """A metric of your own; or, under the name of a built-in one, its horizon and floor."""
+
+    durations = ("horizon",)
+    placeholders: ClassVar[dict[str, Any]] = {"name": "unknown"}
+
+    name: MetricName = Field(description="Checks speak of it as NAME_increase or NAME_regression.")
+    kind: Unstated[Literal["proportion", "mean", "ratio", "quantile"]] = None
+    worse: Unstated[Literal["up", "down"]] = Field(None, description="The direction in which it gets worse.")
+    outcome: Unstated[Name] = Field(None, description="The outcome that it reads; else the one of its own name.")
+    horizon: Unstated[LongDuration] = Field(None, description="Age at which a conversation is counted.")
+    floor: Unstated[Size] = Field(None, description="Absolute difference not worth acting on, in the metric's unit.")
+    quantile: Unstated[Probability] = Field(None, description="For kind: quantile only; 0.95 for p95.")
+    rollback_margin: Unstated[Increase] = Field(None, description="How much worse than stable is tolerated, relative.")
+
+
+class ConversationSection(Section):
+    """How a request's conversation, and its user, are found. The first place that has an id counts."""
+
+    durations = ("idle_after",)
+
+    id_from: Unstated[Annotated[list[IdPlace], Field(min_length=1, max_length=20)]] = Field(
+        None, description="Else x-conversation-id, the JSON keys conversation_id, session_id, thread_id, our cookie."
+    )
+    user_from: Annotated[list[IdPlace], Field(max_length=20)] = Field([], description="For sticky_by: user.")
+    max_body_bytes: Annotated[Count, Field(le=16 * 1_048_576)] = 1_048_576
+    max_id_length: Annotated[Count, Field(ge=1, le=1024)] = 256
+    idle_after: LongDuration = 30 * MINUTE
+
+
+class SecuritySection(Section):
+    """Who is believed."""
+
+    trust_header: Switch = Field(False, description="true: the header x-canary: true forces the canary.")
+    cookie_secret: Unstated[Secret] = Field(None, repr=False, description="Signs our cookie; else the store keeps one.")
+
+
+class TelemetrySection(Section):
+    """What traces show."""
+
+    span: Span = SpanMode.TURN
+    privacy: Privacy = Privacy.PLAIN
+
+
+class TrafficSection(Section):
+    """What is known of the agent's traffic, for what is said about the plan; nothing is decided by it."""
+
+    conversations_per_hour: Unstated[Annotated[Number, Field(gt=0, le=1e12)]] = None
+    stable: dict[str, Size] = Field({}, description="Values on the stable version, such as error_rate: 0.05.")
+
+
+class FileSection(Section):
+    """canary.yaml. Everything has a default but ``agent`` and ``stable``."""
+
+    durations = ("max_duration", "bake", "drain_after", "look_every", "stale_after", "horizon")
+
+    agent: AgentName = Field(description="Name of the agent.")
+    stable: Name = Field(description="The version that serves now.")
+    canary: Name | None = Field(None, description="The version that is to replace it; null records history only.")
+    preset: Unstated[Literal["standard", "conservative", "safety_critical"]] = Field(
+        None, description="Ready-made stages; what the file states itself wins. standard without canary_stages."
+    )
+    canary_stages: Unstated[Annotated[list[StageSection], Field(min_length=1, max_length=100)]] = None
+    rollback: RollbackSection = RollbackSection()
+    promotion: PromotionSection = PromotionSection()
+    metrics: Annotated[list[MetricSection], Field(max_length=100)] = []
+    horizon: Unstated[LongDuration] = Field(None, description="For every metric that states none; else 30m.")
+    alpha: Probability = Field(0.05, description="Budget for ever rolling back a canary within every boundary.")
+    alpha_promote: Unstated[Probability] = Field(
+        None, description="Budget for ever promoting a canary beyond some boundary; 0.05, or the preset's."
+    )
+    on_inconclusive: OnInconclusive = OnInconclusive.HOLD
+    max_duration: Unstated[LongDuration] = Field(None, description="Then on_inconclusive applies; else never.")
+    bake: Unstated[Duration] = Field(None, description="Least time at weight 1; else 30m, or the preset's.")
+    drain_after: Duration = DAY
+    sticky: Switch = Field(True, description="false: every request is drawn by itself.")
+    sticky_by: Literal["conversation", "user"] = "conversation"
+    conversation: ConversationSection = ConversationSection()
+    store: Unstated[StoreUrl] = Field(
+        None, repr=False, description="Else sqlite:///.agentcanary/AGENT.sqlite3, relative to this file."
+    )
+    notify: Annotated[list[NotifyTarget], Field(max_length=20)] = [Log()]
+    telemetry: TelemetrySection = TelemetrySection()
+    security: SecuritySection = SecuritySection()
+    traffic: TrafficSection = TrafficSection()
+    look_every: LongDuration = Field(10.0, description="Time between two looks.")
+    stale_after: LongDuration = Field(10.0, description="With an older snapshot, new conversations go to stable.")
+    controller: Switch = Field(True, description="false: another process controls the rollout.")

@@ -1,0 +1,183 @@
+"""What a configuration means, as values: everything resolved, every default filled in. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from agentcanary.plan import MINUTE, Plan
+
+
+class Place(StrEnum):
+    """Where in a request an id is looked for."""
+
+    HEADER = "header"
+    COOKIE = "cookie"
+    QUERY = "query"
+    PATH = "path"
+    JSON = "json"
+    SIGNED_COOKIE = "signed_cookie"
+
+
+@dataclass(frozen=True, slots=True)
+class Extractor:
+    """One place to look for an id.
+
+    Attributes:
+        place: Header, cookie, …
+        name: Name of the header (lower case), cookie or query parameter; for a path a template with one placeholder,
+            ``/threads/{thread_id}/runs``, which the beginning of the path must match; for JSON the keys from the
+            top, joined by dots: ``params.message.contextId``; for our own signed cookie its name.
+    """
+
+    place: Place
+    name: str
+
+
+class SpanMode(StrEnum):
+    """Where a turn shows in traces."""
+
+    TURN = "turn"
+    ANNOTATE = "annotate"
+    OFF = "off"
+
+
+class Privacy(StrEnum):
+    """How conversation ids appear in traces."""
+
+    PLAIN = "plain"
+    HASH = "hash"
+
+
+SIGNED_COOKIE_NAME = "agentcanary"
+DEFAULT_ID_FROM = (
+    Extractor(Place.HEADER, "x-conversation-id"),
+    Extractor(Place.JSON, "conversation_id"),
+    Extractor(Place.JSON, "session_id"),
+    Extractor(Place.JSON, "thread_id"),
+    Extractor(Place.SIGNED_COOKIE, SIGNED_COOKIE_NAME),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """How a request's conversation, and its user, are found.
+
+    Attributes:
+        id_from: Where the conversation id is looked for, in this order; the first one found counts.
+        user_from: Where the user is looked for, for ``sticky_by: user``.
+        max_body_bytes: Bodies larger than this are passed on without being looked into.
+        max_id_length: Longer ids, in characters, are not accepted.
+        idle_after: A conversation without a turn for this many seconds has ended.
+    """
+
+    id_from: tuple[Extractor, ...] = DEFAULT_ID_FROM
+    user_from: tuple[Extractor, ...] = ()
+    max_body_bytes: int = 1_048_576
+    max_id_length: int = 256
+    idle_after: float = 30 * MINUTE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Security:
+    """Who is believed.
+
+    Attributes:
+        trust_header: True lets the header ``x-canary: true`` force the canary, for testers behind a trusted proxy.
+        cookie_secret: Signs our conversation cookie; None takes a random one that the store keeps.
+    """
+
+    trust_header: bool = False
+    cookie_secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """What traces show.
+
+    Attributes:
+        span: A span of its own for each turn, attributes on the current span, or neither.
+        privacy: Conversation ids as they are, or hashed.
+    """
+
+    span: SpanMode = SpanMode.TURN
+    privacy: Privacy = Privacy.PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Notifications go to the structured log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Notifications are posted to a URL, which may contain a secret."""
+
+    url: str = field(repr=False)
+
+
+Target = Log | Webhook
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What is known of the agent's traffic, for statements about the plan; nothing is decided by it.
+
+    Attributes:
+        conversations_per_hour: New conversations, of both arms, or None when it was not stated.
+        stable: Values of metrics on the stable version: ``{"error_rate": 0.05}``.
+    """
+
+    conversations_per_hour: float | None = None
+    stable: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that canary.yaml says. All durations are seconds.
+
+    Attributes:
+        agent: Name of the agent.
+        stable: The version that serves now.
+        canary: The version that is to replace it; None records history only.
+        plan: What a rollout is going to do.
+        store: SQLAlchemy URL; the path of an SQLite file is absolute.
+        conversation: How conversations are found.
+        security: Who is believed.
+        telemetry: What traces show.
+        notify: Where notifications go.
+        traffic: What is known of the traffic.
+        look_every: Time between two looks of the controller.
+        stale_after: A snapshot older than this gives new conversations to stable.
+        controller: False when another process controls the rollout.
+        preset: The preset that the stages came from, or None when the file states its own.
+        file: The file it was read from, or None.
+    """
+
+    agent: str
+    stable: str
+    canary: str | None = None
+    plan: Plan
+    store: str = field(repr=False)
+    conversation: Conversation = field(default_factory=Conversation)
+    security: Security = field(default_factory=Security)
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    notify: tuple[Target, ...] = (Log(),)
+    traffic: Traffic = field(default_factory=Traffic)
+    look_every: float = 10.0
+    stale_after: float = 10.0
+    controller: bool = True
+    preset: str | None = None
+    file: Path | None = None
+
+    @property
+    def sticky(self) -> bool:
+        """False when every request is its own unit."""
+        return self.plan.sticky
+
+    @property
+    def sticky_by(self) -> str:
+        """``conversation`` or ``user``: whose hash decides."""
+        return self.plan.sticky_by
