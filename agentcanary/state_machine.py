@@ -13,23 +13,25 @@ from typing import assert_never
 
 from agentcanary.errors import TransitionError
 from agentcanary.plan import Advance, OnInconclusive, Plan
-from agentcanary.rollout import (
-    Asked,
-    Audit,
-    Effect,
-    EffectKind,
-    Phase,
-    Rollout,
-    Transition,
-    Verdict,
-    rollout_id,
+from agentcanary.rollout import Asked, Phase, Rollout, Transition, Verdict, rollout_id
+from agentcanary.transitions import (
+    CONTROLLER,
+    acknowledge,
+    audit_entry,
+    changed,
+    enter,
+    hold,
+    next_epoch,
+    pause,
+    promote,
+    resume,
+    roll_back,
+    tell,
 )
-from agentcanary_analysis.aggregates import Epoch
 from agentcanary_analysis.evidence import Status
 from agentcanary_analysis.metrics import Kind
 from agentcanary_analysis.verdict import Findings
 
-CONTROLLER = "agentcanary"
 _ASK_AGAIN = 1.5
 
 
@@ -116,20 +118,20 @@ def advance(rollout: Rollout, event: Event, *, now: float, new_salt: bytes = b""
 
 def _look(rollout: Rollout, findings: Findings, now: float) -> Transition:
     if rollout.phase.ended:
-        return _hold(rollout, f"the rollout is {rollout.phase.value}")
+        return hold(rollout, f"the rollout is {rollout.phase.value}")
     if rollout.phase is Phase.PENDING:
-        return _enter(rollout, 0, now, CONTROLLER, "started", findings.thresholds)
+        return enter(rollout, 0, now, CONTROLLER, "started", findings.thresholds)
     if rollout.stopped_at is not None:
-        return _roll_back(rollout, now, CONTROLLER, "safety", rollout.stop_reason)
+        return roll_back(rollout, now, CONTROLLER, "safety", rollout.stop_reason)
     if findings.unsafe:
-        return _roll_back(rollout, now, CONTROLLER, "safety", findings.unsafe)
+        return roll_back(rollout, now, CONTROLLER, "safety", findings.unsafe)
     if findings.harmed and "harm" not in rollout.acknowledged and rollout.paused_for != "harm":
         reason = f"harm is proven: {', '.join(findings.harmed)}"
         if rollout.current_stage.auto_rollback:
-            return _roll_back(rollout, now, CONTROLLER, "harm", reason)
-        return _pause(rollout, now, CONTROLLER, "harm", f"{reason}; auto_rollback is off in this stage")
+            return roll_back(rollout, now, CONTROLLER, "harm", reason)
+        return pause(rollout, now, CONTROLLER, "harm", f"{reason}; auto_rollback is off in this stage")
     if rollout.phase is Phase.PAUSED:
-        return _hold(rollout, f"paused ({rollout.paused_for}): {rollout.reason}")
+        return hold(rollout, f"paused ({rollout.paused_for}): {rollout.reason}")
     rollout, holds = _holds(rollout, findings, now)
     if not holds:
         return _step(rollout, now, CONTROLLER, "every condition of the stage is met", findings.thresholds)
@@ -178,21 +180,21 @@ def _wait(rollout: Rollout, findings: Findings, holds: tuple[str, ...], now: flo
         reason = f"undecided after the maximum duration: {'; '.join(holds)}"
         match plan.on_inconclusive:
             case OnInconclusive.ROLLBACK:
-                return _roll_back(rollout, now, CONTROLLER, "inconclusive", reason)
+                return roll_back(rollout, now, CONTROLLER, "inconclusive", reason)
             case OnInconclusive.PAUSE:
-                return _pause(rollout, now, CONTROLLER, "inconclusive", reason)
+                return pause(rollout, now, CONTROLLER, "inconclusive", reason)
             case OnInconclusive.HOLD:
                 if "undecided" not in rollout.told:
-                    return _tell(rollout, now, "undecided", reason, holds)
+                    return tell(rollout, now, "undecided", reason, holds)
             case _:
                 assert_never(plan.on_inconclusive)
     if findings.invalid and not {"invalid"} & {*rollout.told, *rollout.acknowledged}:
-        return _tell(rollout, now, "invalid", holds[0], holds)
+        return tell(rollout, now, "invalid", holds[0], holds)
     if _lacks_thresholds(rollout, findings):
-        epochs = (*rollout.epochs, _next_epoch(rollout, rollout.weight, rollout.stage, findings.thresholds))
+        epochs = (*rollout.epochs, next_epoch(rollout, rollout.weight, rollout.stage, findings.thresholds))
         fixed = ", ".join(f"{name} at {value:.3g}" for name, value in sorted(findings.thresholds.items()))
         following = replace(rollout, epochs=epochs, revision=rollout.revision + 1)
-        audit = _audit(rollout, following, now, CONTROLLER, "epoch", f"thresholds are known now: {fixed}")
+        audit = audit_entry(rollout, following, now, CONTROLLER, "epoch", f"thresholds are known now: {fixed}")
         return Transition(rollout=following, verdict=Verdict.HOLD, reasons=holds, audit=audit)
     return Transition(rollout=rollout, verdict=Verdict.HOLD, reasons=holds)
 
@@ -212,21 +214,21 @@ def _act(rollout: Rollout, action: Action, now: float, new_salt: bytes) -> Trans
         case ActionKind.ROLLBACK:
             undo = rollout.phase is Phase.PROMOTED and rollout.drained_at is None
             _require(rollout, action, undo or not rollout.phase.ended, "it has ended; start or restart a rollout")
-            return _roll_back(rollout, now, action.actor, "manual", action.reason)
+            return roll_back(rollout, now, action.actor, "manual", action.reason)
         case ActionKind.PROMOTE:
             _require(rollout, action, not rollout.phase.ended and rollout.stopped_at is None, "it has ended or stopped")
-            return _promote(rollout, now, action.actor, action.reason)
+            return promote(rollout, now, action.actor, action.reason)
         case ActionKind.ADVANCE:
             running = rollout.phase in (Phase.PROGRESSING, Phase.PAUSED) and rollout.stopped_at is None
             _require(rollout, action, running, "only a progressing or paused rollout has a next stage")
-            return _step(_acknowledge(rollout), now, action.actor, action.reason, rollout.epochs[-1].thresholds)
+            return _step(acknowledge(rollout), now, action.actor, action.reason, rollout.epochs[-1].thresholds)
         case ActionKind.PAUSE:
             _require(rollout, action, rollout.phase is Phase.PROGRESSING, "only a progressing rollout can be paused")
-            return _pause(rollout, now, action.actor, "manual", action.reason)
+            return pause(rollout, now, action.actor, "manual", action.reason)
         case ActionKind.RESUME:
             held = rollout.phase is Phase.PAUSED or "invalid" in rollout.told
             _require(rollout, action, held, "it is not paused, nor held for invalid data")
-            return _resume(rollout, now, action)
+            return resume(rollout, now, action.actor, action.reason)
         case _:
             assert_never(action.kind)
 
@@ -234,12 +236,6 @@ def _act(rollout: Rollout, action: Action, now: float, new_salt: bytes) -> Trans
 def _require(rollout: Rollout, action: Action, allowed: bool, why: str) -> None:
     if not allowed:
         raise TransitionError(f"cannot {action.kind.value} rollout {rollout.id}, which is {rollout.phase.value}: {why}")
-
-
-def _acknowledge(rollout: Rollout) -> Rollout:
-    """The rollout after an operator decided to go on in spite of what holds it."""
-    causes = {rollout.paused_for} - {"", "manual"} | ({"invalid"} & set(rollout.told))
-    return replace(rollout, acknowledged=tuple(sorted({*rollout.acknowledged, *causes})))
 
 
 def _restart(rollout: Rollout, action: Action, now: float, new_salt: bytes) -> Transition:
@@ -252,160 +248,22 @@ def _restart(rollout: Rollout, action: Action, now: float, new_salt: bytes) -> T
         ),
         attempt=rollout.attempt + 1,
     )
-    audit = _audit(rollout, following, now, action.actor, "restart", action.reason)
+    audit = audit_entry(rollout, following, now, action.actor, "restart", action.reason)
     return Transition(rollout=following, verdict=Verdict.HOLD, reasons=(action.reason,), audit=audit)
 
 
 def _step(rollout: Rollout, now: float, actor: str, reason: str, thresholds: Mapping[str, float]) -> Transition:
     if rollout.stage + 1 == len(rollout.plan.stages):
-        return _promote(rollout, now, actor, reason)
-    return _enter(rollout, rollout.stage + 1, now, actor, reason, thresholds)
-
-
-def _enter(
-    rollout: Rollout, stage: int, now: float, actor: str, reason: str, thresholds: Mapping[str, float]
-) -> Transition:
-    entered = rollout.plan.stages[stage]
-    following = replace(
-        rollout,
-        phase=Phase.PROGRESSING,
-        stage=stage,
-        stage_started_at=now,
-        weight_changed_at=now,
-        epochs=(*rollout.epochs, _next_epoch(rollout, entered.weight, stage, thresholds)),
-        asked=None,
-        paused_for="",
-        reason=reason,
-        revision=rollout.revision + 1,
-    )
-    message = f"{rollout.agent}: {rollout.canary} enters stage {entered.name} (weight {entered.weight:g})"
-    effects = [_weight(following), _notify("stage_entered", message)]
-    action = "advance"
-    if rollout.phase is Phase.PENDING:
-        action = "start"
-        effects.insert(1, _notify("started", f"{rollout.agent}: rollout of {rollout.canary} against {rollout.stable}"))
-    return _changed(rollout, following, now, Verdict.ADVANCE, actor, action, reason, tuple(effects))
-
-
-def _promote(rollout: Rollout, now: float, actor: str, reason: str) -> Transition:
-    epochs = rollout.epochs
-    if rollout.weight != 1:
-        epochs = (*epochs, _next_epoch(rollout, 1.0, len(rollout.plan.stages) - 1, {}))
-    following = replace(
-        rollout,
-        phase=Phase.PROMOTED,
-        stage=len(rollout.plan.stages) - 1,
-        epochs=epochs,
-        weight_changed_at=now if epochs != rollout.epochs else rollout.weight_changed_at,
-        ended_at=now,
-        paused_for="",
-        reason=reason,
-        revision=rollout.revision + 1,
-    )
-    message = f"{rollout.agent}: {rollout.canary} is promoted: {reason}"
-    effects = (_weight(following), _notify("promoted", message))
-    return _changed(rollout, following, now, Verdict.ADVANCE, actor, "promote", reason, effects)
-
-
-def _roll_back(rollout: Rollout, now: float, actor: str, cause: str, reason: str) -> Transition:
-    following = replace(
-        rollout,
-        phase=Phase.ROLLED_BACK,
-        epochs=(*rollout.epochs, _next_epoch(rollout, 0.0, rollout.stage, {})),
-        weight_changed_at=now,
-        ended_at=now,
-        cause=cause,
-        reason=reason,
-        paused_for="",
-        drained_at=None,
-        revision=rollout.revision + 1,
-    )
-    event = "safety_stop" if cause == "safety" else "rolled_back"
-    message = f"{rollout.agent}: {rollout.canary} is rolled back to {rollout.stable} ({cause}): {reason}"
-    effects = (_weight(following), _notify(event, message, "critical" if cause == "safety" else "warning"))
-    return _changed(rollout, following, now, Verdict.ROLLBACK, actor, "rollback", reason, effects)
-
-
-def _pause(rollout: Rollout, now: float, actor: str, cause: str, reason: str) -> Transition:
-    """Stop the ladder. New conversations go on being split, unless the canary is proven harmful."""
-    following = replace(rollout, phase=Phase.PAUSED, paused_for=cause, reason=reason, revision=rollout.revision + 1)
-    effects = [_notify("paused", f"{rollout.agent}: {rollout.canary} is paused ({cause}): {reason}", "warning")]
-    if cause == "harm":
-        epoch = _next_epoch(rollout, 0.0, rollout.stage, {})
-        following = replace(following, epochs=(*rollout.epochs, epoch), weight_changed_at=now)
-        effects.insert(0, _weight(following))
-    return _changed(rollout, following, now, Verdict.HOLD, actor, "pause", reason, tuple(effects))
-
-
-def _resume(rollout: Rollout, now: float, action: Action) -> Transition:
-    following = replace(
-        _acknowledge(rollout),
-        phase=Phase.PROGRESSING,
-        paused_for="",
-        reason=action.reason,
-        revision=rollout.revision + 1,
-    )
-    effects = [_notify("resumed", f"{rollout.agent}: {rollout.canary} is resumed: {action.reason}")]
-    weight = rollout.current_stage.weight
-    if rollout.weight != weight:
-        epoch = _next_epoch(rollout, weight, rollout.stage, rollout.epochs[-2].thresholds)
-        following = replace(following, epochs=(*rollout.epochs, epoch), weight_changed_at=now)
-        effects.insert(0, _weight(following))
-    return _changed(rollout, following, now, Verdict.HOLD, action.actor, "resume", action.reason, tuple(effects))
+        return promote(rollout, now, actor, reason)
+    return enter(rollout, rollout.stage + 1, now, actor, reason, thresholds)
 
 
 def _drain(rollout: Rollout, live: int, now: float) -> Transition:
     if not rollout.phase.ended or rollout.drained_at is not None or rollout.ended_at is None:
-        return _hold(rollout, "nothing drains")
+        return hold(rollout, "nothing drains")
     overdue = now - rollout.ended_at >= rollout.plan.drain_after
     if live > 0 and not overdue:
-        return _hold(rollout, f"{live} live conversations of the version left behind")
+        return hold(rollout, f"{live} live conversations of the version left behind")
     reason = "no live conversation is left" if live == 0 else f"{live} conversations outlasted drain_after"
     following = replace(rollout, drained_at=now, revision=rollout.revision + 1)
-    return _changed(rollout, following, now, Verdict.HOLD, CONTROLLER, "drained", reason, ())
-
-
-def _tell(rollout: Rollout, now: float, event: str, reason: str, holds: tuple[str, ...]) -> Transition:
-    following = replace(rollout, told=(*rollout.told, event), reason=reason, revision=rollout.revision + 1)
-    effects = (_notify(event, f"{rollout.agent}: {rollout.canary} is held: {reason}", "warning"),)
-    audit = _audit(rollout, following, now, CONTROLLER, event, reason)
-    return Transition(rollout=following, verdict=Verdict.HOLD, reasons=holds, audit=audit, effects=effects)
-
-
-def _hold(rollout: Rollout, reason: str) -> Transition:
-    return Transition(rollout=rollout, verdict=Verdict.HOLD, reasons=(reason,))
-
-
-def _changed(
-    before: Rollout,
-    after: Rollout,
-    now: float,
-    verdict: Verdict,
-    actor: str,
-    action: str,
-    reason: str,
-    effects: tuple[Effect, ...],
-) -> Transition:
-    audit = _audit(before, after, now, actor, action, reason)
-    return Transition(rollout=after, verdict=verdict, reasons=(reason,), audit=audit, effects=effects)
-
-
-def _audit(before: Rollout, after: Rollout, now: float, actor: str, action: str, reason: str) -> Audit:
-    return Audit(at=now, actor=actor, action=action, reason=reason, before=_state(before), after=_state(after))
-
-
-def _state(rollout: Rollout) -> str:
-    return f"{rollout.phase.value}, stage {rollout.current_stage.name}, weight {rollout.weight:g}"
-
-
-def _next_epoch(rollout: Rollout, weight: float, stage: int, thresholds: Mapping[str, float]) -> Epoch:
-    return Epoch(number=len(rollout.epochs), weight=weight, stage=stage, thresholds=dict(thresholds))
-
-
-def _weight(rollout: Rollout) -> Effect:
-    message = f"{rollout.agent}: weight {rollout.weight:g}"
-    return Effect(kind=EffectKind.WEIGHT, event="weight", message=message, weight=rollout.weight)
-
-
-def _notify(event: str, message: str, severity: str = "info") -> Effect:
-    return Effect(kind=EffectKind.NOTIFY, event=event, message=message, severity=severity)
+    return changed(rollout, following, now, Verdict.HOLD, CONTROLLER, "drained", reason, ())
