@@ -5,6 +5,8 @@ AgentCanaryError
 ├── StoreError         the store cannot be reached, read or written
 │   ├── ConflictError      somebody else changed the rollout first (compare-and-set on its revision)
 │   └── StoreRefusedError  the store must not be used: wrong schema, corrupted, on a network file system
+├── VersionError       a version that cannot serve: its factory or its lifespan failed
+├── NotificationError  somebody could not be told; it is tried again
 ├── TransitionError    an action that the rollout's phase does not allow
 └── UnknownError       an agent, rollout, version or conversation that does not exist
 """
@@ -38,6 +40,14 @@ class ConflictError(StoreError):
 
 class StoreRefusedError(StoreError):
     """The store must not be used as it is: wrong schema, corrupted, or on a network file system."""
+
+
+class VersionError(AgentCanaryError):
+    """A version that cannot serve: its factory or its lifespan failed."""
+
+
+class NotificationError(AgentCanaryError):
+    """Somebody could not be told about a rollout. The outbox tries again."""
 
 
 class TransitionError(AgentCanaryError):
