@@ -118,11 +118,14 @@ class Pin(NamedTuple):
         arm: The arm, for good.
         epoch: The epoch in which it was assigned, -1 when it was not assigned by this rollout.
         excluded: Why it is in no statistic (a ``Reason`` value), or None.
+        fallback: True for a unit of the canary that is served by stable, because its pin could not be written before
+            its first turn. It counts for the canary all the same.
     """
 
     arm: Arm
     epoch: int
     excluded: str | None = None
+    fallback: bool = False
 
 
 class Assignment(NamedTuple):
@@ -164,7 +167,7 @@ class Assignment(NamedTuple):
     @property
     def pin(self) -> Pin:
         """What is stored of this assignment."""
-        return Pin(self.arm, self.epoch, self.excluded)
+        return Pin(self.arm, self.epoch, self.excluded, self.arm is Arm.CANARY and self.reason is Reason.FALLBACK)
 
 
 def on_stable(view: RolloutView, unit: str, reason: Reason, *, buckets: Buckets = NOWHERE) -> Assignment:
@@ -216,8 +219,21 @@ def must_store(assignment: Assignment) -> bool:
     return view.open and view.sticky and assignment.buckets.assignment < view.weight
 
 
+def fall_back(assignment: Assignment) -> Assignment:
+    """The same unit when its pin could not be read or written: served by stable, counted in the arm of its hash.
+
+    Leaving it out would leave out canary units only, and only at the times when the store is in trouble, which are
+    often the times when everything is: the canary's remaining units would look better than they are.
+    """
+    if assignment.excluded is not None:
+        return assignment._replace(version=assignment.view.stable)
+    return assignment._replace(version=assignment.view.stable, reason=Reason.FALLBACK)
+
+
 def follow(view: RolloutView, unit: str, pin: Pin, buckets: Buckets) -> Assignment:
     """The assignment of a unit that has a pin: its arm, whatever the weight does meanwhile."""
+    if pin.fallback:
+        return Assignment(view, unit, pin.arm, view.stable, Reason.FALLBACK, pin.epoch, buckets, pin.excluded, False)
     reason = Reason.TAKEN_BACK if pin.arm is Arm.CANARY and view.taken_back else Reason.PINNED
     return Assignment(view, unit, pin.arm, view.version(pin.arm), reason, pin.epoch, buckets, pin.excluded, False)
 

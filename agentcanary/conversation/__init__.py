@@ -2,9 +2,9 @@
 
 from agentcanary.conversation.body import JsonField
 from agentcanary.conversation.extractors import Cookie, Extractor, Header, Path, Query
-from agentcanary.conversation.finder import DEFAULT_PLACES, Finder, Found, finder
+from agentcanary.conversation.finder import DEFAULT_PLACES, Finder, Found, find_user, finder
 from agentcanary.conversation.identity import MAX_LENGTH, Problem, UnusableIdError
-from agentcanary.conversation.signed_cookie import SignedCookie
+from agentcanary.conversation.signed_cookie import SignedCookie, is_browser
 
 __all__ = [
     "DEFAULT_PLACES",
@@ -20,5 +20,7 @@ __all__ = [
     "Query",
     "SignedCookie",
     "UnusableIdError",
+    "find_user",
     "finder",
+    "is_browser",
 ]

@@ -94,32 +94,29 @@ def may_peek(scope: Scope, *, max_body: int = MAX_BODY) -> bool:
     return True
 
 
-class Peeked(NamedTuple):
-    """What was read of a body.
+class Read(NamedTuple):
+    """What came of a body.
 
     Attributes:
-        body: All of it, or nothing when it was not read to its end.
-        problem: Why it was not.
+        document: The JSON document; None when there is none, or none that matters.
+        problem: Why there is none; ``absent`` where nothing is wrong.
         receive: Gives the messages that were read once more, then whatever the server sends.
     """
 
-    body: bytes
-    problem: Problem | None
+    document: object
+    problem: Problem
     receive: Receive
 
-    def whole(self) -> bytes:
-        """The body.
 
-        Raises:
-            UnusableIdError: If it was not read to its end.
-        """
-        if self.problem is not None:
-            raise UnusableIdError(self.problem)
-        return self.body
-
-
-async def peek(receive: Receive, *, max_body: int = MAX_BODY) -> Peeked:
-    """Read a body up to a limit without taking it away from the application."""
+async def read_document(
+    scope: Scope, receive: Receive, fields: Sequence[JsonField], *, max_body: int = MAX_BODY
+) -> Read:
+    """Read a JSON body up to a limit without taking it away from the application. Raises nothing of its own."""
+    try:
+        if not may_peek(scope, max_body=max_body):
+            return Read(None, Problem.ABSENT, receive)
+    except UnusableIdError as unusable:
+        return Read(None, unusable.problem, receive)
     messages: list[Message] = []
     replay = _Replay(messages, receive)
     size = 0
@@ -127,17 +124,19 @@ async def peek(receive: Receive, *, max_body: int = MAX_BODY) -> Peeked:
         try:
             message = await receive()
         except Exception:  # noqa: BLE001 (the application meets it when it reads on)
-            return Peeked(b"", Problem.DISCONNECTED, replay)
+            return Read(None, Problem.DISCONNECTED, replay)
         messages.append(message)
         if message["type"] != "http.request":
-            return Peeked(b"", Problem.DISCONNECTED, replay)
+            return Read(None, Problem.DISCONNECTED, replay)
         size += len(message.get("body", b""))
         if size > max_body:
-            return Peeked(b"", Problem.BODY_TOO_LARGE, replay)
+            return Read(None, Problem.BODY_TOO_LARGE, replay)
         if not message.get("more_body", False):
-            if len(messages) == 1:
-                return Peeked(message.get("body", b""), None, replay)
-            return Peeked(b"".join(part.get("body", b"") for part in messages), None, replay)
+            break
+    try:
+        return Read(parsed(b"".join(part.get("body", b"") for part in messages), fields), Problem.ABSENT, replay)
+    except UnusableIdError as unusable:
+        return Read(None, unusable.problem, replay)
 
 
 class _Replay:

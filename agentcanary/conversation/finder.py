@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from agentcanary.conversation.body import MAX_BODY, JsonField, Receive, may_peek, parsed, peek
+from agentcanary.conversation.body import MAX_BODY, JsonField, Receive, read_document
 from agentcanary.conversation.extractors import Cookie, Extractor, Header, Path, Query, Scope
 from agentcanary.conversation.identity import MAX_LENGTH, Problem, UnusableIdError
 from agentcanary.conversation.signed_cookie import SignedCookie
@@ -69,28 +69,31 @@ class Finder:
         problem, error = Problem.ABSENT, None
         document: object = None
         looked = False
-        fields = [place for place in self.places if isinstance(place, JsonField)]
         for place in self.places:
             try:
                 if isinstance(place, JsonField):
                     if not looked:
                         looked = True
-                        if may_peek(scope, max_body=self.max_body):
-                            peeked = await peek(receive, max_body=self.max_body)
-                            receive = peeked.receive
-                            document = parsed(peeked.whole(), fields)
+                        read = await read_document(scope, receive, self.fields, max_body=self.max_body)
+                        document, receive = read.document, read.receive
+                        problem = read.problem if problem is Problem.ABSENT else problem
                     unit = None if document is None else place.find(document)
                 else:
                     unit = place(scope)
             except UnusableIdError as unusable:
                 unit = None
                 problem = unusable.problem if problem is Problem.ABSENT else problem
-            except Exception as failure:  # noqa: BLE001 (extractors may be the user's; a bug in one must not cost a request)
+            except Exception as failure:  # noqa: BLE001 (extractors may be the user's: a bug must not cost a request)
                 unit = None
                 problem, error = Problem.EXTRACTOR_FAILED, failure
             if unit is not None:
                 return Found(unit, problem, receive, document, error)
         return Found(None, problem, receive, document, error)
+
+    @property
+    def fields(self) -> tuple[JsonField, ...]:
+        """The places that are fields of a JSON body."""
+        return tuple(place for place in self.places if isinstance(place, JsonField))
 
 
 def finder(
@@ -137,16 +140,24 @@ def finder(
     return Finder(tuple(found), max_body)
 
 
-def first_of(places: Sequence[Extractor | JsonField], scope: Scope, document: object) -> str | None:
-    """The first id that one of the places has, without reading the body; unusable ones are passed over.
+async def find_user(finder: Finder, scope: Scope, receive: Receive, document: object) -> tuple[str | None, Receive]:
+    """The user, for ``sticky_by: user``, and what to read the request from afterwards.
 
-    For the user, whose absence is no problem: the conversation is then drawn by itself.
+    A user who is not there or cannot be used is no problem: the conversation is then drawn by itself.
+
+    Args:
+        finder: Where to look.
+        scope: The request.
+        receive: What reads it.
+        document: The JSON body, where the search for the conversation has read it.
     """
-    for place in places:
-        try:
-            unit = place.find(document) if isinstance(place, JsonField) else place(scope)
-        except Exception:  # noqa: BLE001 (as in ``Finder.search``)
-            continue
-        if unit is not None:
-            return unit
-    return None
+    if document is not None:
+        for place in finder.fields:
+            try:
+                unit = place.find(document)
+            except UnusableIdError:
+                continue
+            if unit is not None:
+                return unit, receive
+    found = await finder.search(scope, receive)
+    return found.unit, found.receive

@@ -1,0 +1,251 @@
+"""The middleware: finds a request's conversation, assigns it to an arm, and hands it to the version that serves it.
+
+Nothing here waits for anything of ours but the one pin look-up of ``pins.py`` and, where no lifespan was run, the
+start at the first request. Whatever fails on our side, the request is served by stable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Protocol
+from weakref import WeakSet
+
+from agentcanary import context
+from agentcanary.assignment import Reason, RolloutView, assign, bucket, force, needs_pin, on_stable
+from agentcanary.conversation import Finder, Problem, SignedCookie, find_user, is_browser
+from agentcanary.lifespan import Lifespan, Receive, Scope, Send
+from agentcanary.observe import HttpTurn, Sink, WebSocketTurn
+from agentcanary.pins import PinKeeper
+from agentcanary.versions import ASGIApp, VersionApp
+from agentcanary_analysis.aggregates import Arm
+
+DISABLED = "AGENTCANARY_DISABLED"
+START_DEADLINE = 2.0
+_OURS_TO_GIVE = frozenset({Problem.ABSENT, Problem.EMPTY, Problem.BAD_SIGNATURE})
+
+
+class Host(Sink, Protocol):
+    """What the middleware needs of a ``Canary``. Attributes may be replaced between requests.
+
+    Attributes:
+        finder: Where conversation ids are looked for.
+        user_finder: Where users are looked for with ``sticky_by: user``, else None.
+        cookie: Our conversation cookie, or None when ids are not looked for there.
+        pins: The pins.
+        trust_header: True when the header ``x-canary: true`` forces the canary.
+    """
+
+    finder: Finder
+    user_finder: Finder | None
+    cookie: SignedCookie | None
+    pins: PinKeeper
+    trust_header: bool
+
+    def view(self) -> tuple[RolloutView, bool]:
+        """The rollout as this process knows it, and whether that is fresh. No lock, no I/O."""
+
+    def without_conversation(self, problem: str) -> None:
+        """Count a request without a usable conversation id, by its ``Problem``."""
+
+    async def start(self) -> None:
+        """Start threads and connections, unless they run. May raise: requests are then served by stable."""
+
+    async def stop(self) -> None:
+        """Store what is left and end the threads. May raise."""
+
+
+_middlewares: WeakSet[CanaryMiddleware] = WeakSet()
+
+
+class CanaryMiddleware:
+    """Pure ASGI middleware for HTTP, WebSocket and lifespan.
+
+    ``AGENTCANARY_DISABLED=1`` in the environment at its creation makes it hand everything on untouched.
+
+    Args:
+        app: The application; it serves every version that has no application of its own.
+        canary: The ``Canary``.
+        versions: Applications that serve a version each. Their lifespans are run with that of ``app``.
+        exclude: Beginnings of paths that are no turns of conversations: health checks, metrics, static files.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        canary: Host,
+        versions: Mapping[str, ASGIApp] | None = None,
+        exclude: Sequence[str] = (),
+    ) -> None:
+        self.app = app
+        self._host = canary
+        self._versions = {version: VersionApp(served) for version, served in (versions or {}).items()}
+        self._exclude = tuple(exclude)
+        self._disabled = os.environ.get(DISABLED, "") not in ("", "0")
+        self._lifespan = Lifespan(app, self._versions, self, lambda: canary.view()[0].stable)
+        self._starting: asyncio.Task[None] | None = None
+        self._forked()
+        _middlewares.add(self)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        kind = scope["type"]
+        if self._disabled or kind not in ("http", "websocket"):
+            if kind == "lifespan" and not self._disabled:
+                await self._lifespan(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
+            return
+        if self._exclude and scope["path"].startswith(self._exclude):
+            await self.app(scope, receive, send)
+            return
+        begun = perf_counter()
+        host = self._host
+        turn_id = f"{self._prefix}{next(self._numbers):x}"
+        cookie = None
+        try:
+            if not self._started:
+                await self._first_start()
+            view, fresh = host.view()
+            now = host.clock()
+            unit = host.finder.at_once(scope) if view.sticky else turn_id
+            key = unit
+            if unit is None or (host.user_finder is not None and view.sticky):
+                unit, key, receive, cookie = await self._find(scope, receive, unit)
+            if host.trust_header and _is_testers(scope):
+                assignment = force(view, unit or "", Arm.CANARY, bucket(view.salt, key or ""))
+            elif unit is None or key is None:
+                assignment = on_stable(view, "", Reason.NO_CONVERSATION)
+            else:
+                buckets = bucket(view.salt, key)
+                if not view.sticky or buckets.assignment >= view.max_weight:
+                    assignment = assign(view, unit, buckets, now=now, fresh=fresh)
+                else:
+                    known = host.pins.known(view, unit, buckets)
+                    if known is not None:
+                        assignment = known
+                    elif needs_pin(view, buckets):
+                        assignment = await host.pins.resolve(view, unit, buckets, now=now, fresh=fresh)
+                    else:
+                        assignment = assign(view, unit, buckets, now=now, fresh=fresh)
+        except Exception as error:  # noqa: BLE001 (whatever we got wrong, the request is served)
+            host.degraded("assignment", error)
+            try:
+                now, assignment = 0.0, on_stable(host.view()[0], "", Reason.FALLBACK)
+            except Exception:  # noqa: BLE001 (not even the stable version is known)
+                await self.app(scope, receive, send)
+                return
+
+        turn: HttpTurn | WebSocketTurn
+        if kind == "http":
+            head = scope["method"] == "HEAD"
+            turn = HttpTurn(host, assignment, turn_id, begun, now, receive, send, head=head, cookie=cookie)
+        else:
+            turn = WebSocketTurn(host, assignment, turn_id, begun, now, receive, send)
+        app = self.app
+        try:
+            if self._versions:
+                app = self._app_for(turn, scope)
+            scope.setdefault("state", {})["agentcanary"] = turn.assignment
+        except Exception as error:  # noqa: BLE001 (as above)
+            host.degraded("dispatch", error)
+        telemetry = host.telemetry
+        traced = telemetry.look(begun)
+        turn.begin(traced=traced)
+        token = telemetry.enter(turn.span) if traced else None
+        bound = context.enter(turn)
+        try:
+            await app(scope, turn.receive, turn.send)
+        except BaseException as error:
+            turn.raised(error)
+            raise
+        else:
+            turn.returned()
+        finally:
+            context.leave(bound)
+            telemetry.leave(token)
+
+    async def start(self) -> None:
+        """Start the canary. Raises nothing."""
+        try:
+            await self._host.start()
+        except Exception as error:  # noqa: BLE001 (an application must not fail to start because of us)
+            self._host.degraded("start", error)
+        self._started = True
+
+    async def stop(self) -> None:
+        """Stop the canary. Raises nothing."""
+        self._started = False
+        try:
+            await self._host.stop()
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._host.degraded("stop", error)
+
+    async def _find(
+        self, scope: Scope, receive: Receive, unit: str | None
+    ) -> tuple[str | None, str | None, Receive, tuple[bytes, bytes] | None]:
+        """Unit, key of the hash, what to read the request from, and a cookie to set."""
+        host = self._host
+        cookie, document = None, None
+        if unit is None:
+            found = await host.finder.search(scope, receive)
+            unit, receive, document = found.unit, found.receive, found.document
+            if found.error is not None:
+                host.degraded("extractor", found.error)
+            if unit is None and host.cookie is not None and found.problem in _OURS_TO_GIVE and is_browser(scope):
+                unit = f"c-{secrets.token_urlsafe(16)}"
+                cookie = host.cookie.header(unit, secure=scope.get("scheme") == "https")
+            if unit is None:
+                host.without_conversation(found.problem.value)
+        key = unit
+        if unit is not None and host.user_finder is not None:
+            user, receive = await find_user(host.user_finder, scope, receive, document)
+            key = unit if user is None else user
+        return unit, key, receive, cookie
+
+    def _app_for(self, turn: HttpTurn | WebSocketTurn, scope: Scope) -> ASGIApp:
+        """What serves the turn's version; stable's in place of one that did not start, as an error of the canary."""
+        served = self._versions.get(turn.assignment.version)
+        if served is not None and served.failure is not None:
+            stable = turn.assignment.view.stable
+            if turn.assignment.version != stable:
+                self._host.degraded("version", served.failure)
+                turn.fail(type(served.failure).__qualname__)
+                turn.assignment = turn.assignment._replace(version=stable)
+                served = self._versions.get(stable)
+        if served is None:
+            return self.app
+        if served.state:
+            scope.setdefault("state", {}).update(served.state)
+        return served.app
+
+    async def _first_start(self) -> None:
+        """Start at the first request, where no lifespan was run: in a mounted application, and after a fork."""
+        if self._starting is None or self._starting.get_loop() is not asyncio.get_running_loop():
+            self._starting = asyncio.ensure_future(self.start())
+        await asyncio.wait([self._starting], timeout=START_DEADLINE)
+        self._started = True
+
+    def _forked(self) -> None:
+        """Forget what does not live on in a forked process."""
+        self._started = False
+        self._starting = None
+        self._prefix = f"{secrets.token_hex(6)}-"
+        self._numbers = itertools.count()
+
+
+def _is_testers(scope: Scope) -> bool:
+    return any(name == b"x-canary" and value == b"true" for name, value in scope["headers"])
+
+
+def _after_fork() -> None:
+    for middleware in list(_middlewares):
+        middleware._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,337 @@
+"""What became of a response: ok, error or aborted. Shell: it stands between the application and the server.
+
+HTTP and server-sent events:
+
+- ``error``: the application raised; status 500 and above; 408 and 429, because to the person who waits, an agent that
+  timed out or ran into its model's rate limit has failed, whoever's limit it was; a body that ends early (fewer or
+  more bytes than its ``content-length``, or no last chunk).
+- ``aborted``: the client left before the last chunk (also where the application says so itself: status 499).
+- ``ok``: everything else, other client errors too: most of them say that the request was wrong. They fall on both
+  arms alike, and a version that refuses good requests shows in the outcomes of its conversations.
+
+WebSocket: the connection is the turn. Closed by either side with 1000, 1001 or without a code (1005) it is ``ok``;
+with 1006 (vanished) or 1012 (the server restarts) ``aborted``; with another code ``error``. Refused before it was
+accepted, it counts as its HTTP status.
+
+A turn ends with the last chunk, not when the application returns: background tasks are not waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter
+from typing import Any, Protocol
+
+from opentelemetry.trace import Span
+
+from agentcanary.assignment import Assignment
+from agentcanary.outcomes import Record, TurnEnded, TurnOutcome, TurnStarted
+from agentcanary.telemetry import Telemetry
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+TRUNCATED = "truncated"
+_NO_BODY = frozenset({204, 304})
+_FAILED = frozenset({408, 429})
+_LEFT = 499
+_NORMAL_CLOSE = frozenset({1000, 1001, 1005})
+_VANISHED = frozenset({1006, 1012})
+
+
+class Sink(Protocol):
+    """Where turns go.
+
+    Attributes:
+        telemetry: Spans and metrics.
+    """
+
+    telemetry: Telemetry
+
+    def clock(self) -> float:
+        """Unix time in seconds."""
+
+    def record(self, record: Record) -> None:
+        """Take a record; returns at once."""
+
+    def degraded(self, kind: str, error: BaseException | None = None) -> None:
+        """Note a failure of ours. Raises nothing."""
+
+
+class Turn:
+    """One turn, from its request to the end of its response.
+
+    Args:
+        sink: Where it is recorded.
+        assignment: The unit's assignment.
+        turn_id: Unique id of the turn.
+        begun: ``perf_counter()`` at the request.
+        started_at: Unix time at the request.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_failed",
+        "_first_byte",
+        "_sink",
+        "_started",
+        "assignment",
+        "ended",
+        "span",
+        "turn_id",
+    )
+
+    def __init__(self, sink: Sink, assignment: Assignment, turn_id: str, begun: float, started_at: float) -> None:
+        self._sink = sink
+        self.assignment = assignment
+        self.turn_id = turn_id
+        self._begun = begun
+        self._first_byte: float | None = None
+        self._failed: str | None = None
+        self.ended = False
+        self.span: Span | None = None
+        self._started = TurnStarted(turn_id, assignment, started_at)
+
+    def begin(self, *, traced: bool) -> None:
+        """Record its start. Raises nothing."""
+        # A request without a conversation belongs to no unit: it is measured and traced, and not recorded.
+        if self.assignment.unit:
+            try:
+                self._sink.record(self._started)
+            except Exception as error:  # noqa: BLE001 (a full disk or a bug of ours must not break a request)
+                self._sink.degraded("record", error)
+        if traced:
+            try:
+                self.span = self._sink.telemetry.begin(self.assignment, self.turn_id)
+            except Exception as error:  # noqa: BLE001 (a sampler or span processor may be anybody's)
+                self._sink.degraded("telemetry", error)
+
+    def fail(self, error_type: str) -> None:
+        """Make ``error`` its outcome, whatever the response looks like."""
+        self._failed = error_type
+
+    def end(self, outcome: TurnOutcome, error_type: str | None = None) -> None:
+        """Record its end, once. Raises nothing: the response matters more than its record."""
+        if self.ended:
+            return
+        self.ended = True
+        if self._failed is not None:
+            outcome, error_type = TurnOutcome.ERROR, self._failed
+        sink, started = self._sink, self._started
+        latency = perf_counter() - self._begun
+        try:
+            if started.assignment.unit:
+                sink.record(
+                    TurnEnded(
+                        started.turn_id,
+                        started.assignment,
+                        started.started_at,
+                        sink.clock(),
+                        latency,
+                        self._first_byte,
+                        outcome,
+                        error_type,
+                    )
+                )
+        except Exception as error:  # noqa: BLE001 (a full disk or a bug of ours must not break a response)
+            sink.degraded("record", error)
+        try:
+            sink.telemetry.end(
+                self.span,
+                self.assignment,
+                latency=latency,
+                time_to_first_byte=self._first_byte,
+                outcome=outcome,
+                error_type=error_type,
+            )
+        except Exception as error:  # noqa: BLE001 (a span processor or exporter may be anybody's)
+            sink.degraded("telemetry", error)
+
+    def raised(self, error: BaseException) -> None:
+        """End it with an exception that left the application."""
+        if isinstance(error, Exception):
+            self.end(TurnOutcome.ERROR, error_name(error))
+        else:
+            # Cancelled: the server gave the request up because the client left, or because it shuts down.
+            self.end(TurnOutcome.ABORTED)
+
+
+class HttpTurn(Turn):
+    """A turn over HTTP: pass ``receive`` and ``send`` to the application, then call ``returned`` or ``raised``.
+
+    Args besides those of ``Turn``:
+        receive: The server's.
+        send: The server's.
+        head: True for HEAD: the response has no body, whatever its ``content-length`` says.
+        cookie: A header to add to the response.
+    """
+
+    __slots__ = ("_cookie", "_expected", "_head", "_left", "_receive", "_send", "_sent", "_status")
+
+    def __init__(
+        self,
+        sink: Sink,
+        assignment: Assignment,
+        turn_id: str,
+        begun: float,
+        started_at: float,
+        receive: Receive,
+        send: Send,
+        *,
+        head: bool = False,
+        cookie: tuple[bytes, bytes] | None = None,
+    ) -> None:
+        super().__init__(sink, assignment, turn_id, begun, started_at)
+        self._receive = receive
+        self._send = send
+        self._head = head
+        self._cookie = cookie
+        self._status = 0
+        self._expected: int | None = None
+        self._sent = 0
+        self._left = False
+
+    async def receive(self) -> Message:
+        """A message from the server; notes that the client left."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self.ended:
+            self._left = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """A message to the server; notes status, first byte, length and end."""
+        last = False
+        if not self.ended:
+            kind = message["type"]
+            if kind == "http.response.body":
+                body = message.get("body")
+                if body:
+                    self._sent += len(body)
+                    if self._first_byte is None:
+                        self._first_byte = perf_counter() - self._begun
+                last = not message.get("more_body")
+            elif kind == "http.response.start":
+                self._status = message["status"]
+                for name, value in message.get("headers", ()):
+                    if name == b"content-length":
+                        self._expected = None if self._head or not value.isdigit() else int(value)
+                        break
+                if self._cookie is not None:
+                    message = {**message, "headers": [*message.get("headers", ()), self._cookie]}
+            elif kind == "http.response.pathsend":
+                # The server sends a file: it knows the length, we do not.
+                self._first_byte, self._expected, last = perf_counter() - self._begun, None, True
+        try:
+            await self._send(message)
+        except OSError:
+            # What ASGI servers raise when the client is gone (ASGI 2.4).
+            self._left = True
+            raise
+        if last:
+            self._complete()
+
+    def returned(self) -> None:
+        """End it, if it has not ended with its last chunk."""
+        if self.ended:
+            return
+        if self._left:
+            self.end(TurnOutcome.ABORTED)
+        else:
+            self.end(TurnOutcome.ERROR, TRUNCATED)
+
+    def raised(self, error: BaseException) -> None:
+        """End it with an exception; after the client left, whatever is raised is a consequence of that."""
+        if self._left:
+            self.end(TurnOutcome.ABORTED)
+        else:
+            super().raised(error)
+
+    def _complete(self) -> None:
+        status = self._status
+        if status >= 500 or status in _FAILED:
+            self.end(TurnOutcome.ERROR, str(status))
+        elif status == _LEFT:
+            self.end(TurnOutcome.ABORTED)
+        elif self._expected is not None and self._expected != self._sent and status not in _NO_BODY:
+            self.end(TurnOutcome.ERROR, TRUNCATED)
+        else:
+            self.end(TurnOutcome.OK)
+
+
+class WebSocketTurn(Turn):
+    """A turn over a WebSocket: pass ``receive`` and ``send`` on, then call ``returned`` or ``raised``."""
+
+    __slots__ = ("_accepted", "_receive", "_send", "_status")
+
+    def __init__(
+        self,
+        sink: Sink,
+        assignment: Assignment,
+        turn_id: str,
+        begun: float,
+        started_at: float,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        super().__init__(sink, assignment, turn_id, begun, started_at)
+        self._receive = receive
+        self._send = send
+        self._accepted = False
+        self._status = 0
+
+    async def receive(self) -> Message:
+        """A message from the server; notes that the client closed."""
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self._closed(message.get("code", 1005))
+        return message
+
+    async def send(self, message: Message) -> None:
+        """A message to the server; notes the first one, and the end."""
+        kind = message["type"]
+        try:
+            await self._send(message)
+        except OSError:
+            self.end(TurnOutcome.ABORTED)
+            raise
+        if kind == "websocket.send":
+            if self._first_byte is None:
+                self._first_byte = perf_counter() - self._begun
+        elif kind == "websocket.accept":
+            self._accepted = True
+        elif kind == "websocket.close":
+            # Closing before accepting refuses the connection with 403, an answer to the client.
+            self._closed(message.get("code", 1000) if self._accepted else 1000)
+        elif kind == "websocket.http.response.start":
+            self._status = message["status"]
+        elif kind == "websocket.http.response.body" and not message.get("more_body"):
+            if self._status >= 500 or self._status in _FAILED:
+                self.end(TurnOutcome.ERROR, str(self._status))
+            else:
+                self.end(TurnOutcome.OK)
+
+    def returned(self) -> None:
+        """End it: servers close with 1000 for an application that returns, and refuse if it never accepted."""
+        if self._accepted:
+            self.end(TurnOutcome.OK)
+        else:
+            self.end(TurnOutcome.ERROR, TRUNCATED)
+
+    def _closed(self, code: int) -> None:
+        if code in _NORMAL_CLOSE:
+            self.end(TurnOutcome.OK)
+        elif code in _VANISHED:
+            self.end(TurnOutcome.ABORTED)
+        else:
+            self.end(TurnOutcome.ERROR, str(code))
+
+
+def error_name(error: BaseException) -> str:
+    """The class of an exception, with its module unless it is built in.
+
+    >>> error_name(ValueError()), error_name(__import__("json").JSONDecodeError("", "", 0))
+    ('ValueError', 'json.decoder.JSONDecodeError')
+    """
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
