@@ -5,7 +5,6 @@ Pure, standard library only. Stores, frames and warehouses produce ``Aggregates`
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 RESAMPLING_BUCKETS = 200
+_LARGEST = 1e100  # products of two sums are still doubles
 
 
 class Arm(StrEnum):
@@ -53,18 +53,26 @@ class Tally:
         observed: Those of them with a value; the others are missing.
         total: Sum of the values (events, for a proportion).
         total_squares: Sum of the squared values.
+        size: Sum of the denominators, for ratios such as errors per turn; 0 for all other metrics.
+        size_squares: Sum of the squared denominators.
+        product: Sum of value times denominator.
     """
 
     units: int = 0
     observed: int = 0
     total: float = 0.0
     total_squares: float = 0.0
+    size: float = 0.0
+    size_squares: float = 0.0
+    product: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.observed <= self.units:
             raise ValueError(f"observed must be between 0 and units, got {self.observed} of {self.units}")
-        if not (math.isfinite(self.total) and 0 <= self.total_squares < math.inf):
-            raise ValueError(f"sums must be finite, got total={self.total}, total_squares={self.total_squares}")
+        finite = abs(self.total) < _LARGEST and abs(self.product) < _LARGEST
+        sums = 0 <= self.total_squares < _LARGEST and 0 <= self.size < _LARGEST and 0 <= self.size_squares < _LARGEST
+        if not (finite and sums):
+            raise ValueError(f"sums must be finite, and those of squares and sizes not negative, got {self}")
         # Cauchy's inequality; rounding of long sums is forgiven.
         if self.total * self.total > self.observed * self.total_squares * (1 + 1e-9) + 1e-9:
             raise ValueError(
@@ -77,6 +85,9 @@ class Tally:
             self.observed + other.observed,
             self.total + other.total,
             self.total_squares + other.total_squares,
+            self.size + other.size,
+            self.size_squares + other.size_squares,
+            self.product + other.product,
         )
 
 
@@ -144,11 +155,18 @@ class Aggregates:
         """The sums of one cell over its resampling buckets."""
         buckets = self.tallies.get(Cell(metric, epoch, arm), {}).values()
         # Summed field by field: a Tally for every partial sum would cost most of a look.
+        sizes = [tally.size for tally in buckets]
+        denominators = (
+            (sum(sizes), sum([tally.size_squares for tally in buckets]), sum([tally.product for tally in buckets]))
+            if any(sizes)
+            else (0.0, 0.0, 0.0)
+        )
         return Tally(
             sum([tally.units for tally in buckets]),
             sum([tally.observed for tally in buckets]),
             sum([tally.total for tally in buckets], 0.0),
             sum([tally.total_squares for tally in buckets], 0.0),
+            *denominators,
         )
 
     def histogram(self, metric: str, epoch: int, arm: Arm) -> Mapping[int, int]:

@@ -18,7 +18,7 @@ class Unknown(StrEnum):
 
     EMPTY_ARM = "an arm has no values"
     TOO_FEW = "an arm has fewer than two values"
-    CONSTANT = "all values of both arms are equal within their arm, so their spread is unknown"
+    CONSTANT = "all values of an arm are equal, so their spread is unknown"
     ZERO_STABLE = "the stable value is zero, so a relative change does not exist"
     NOT_POSITIVE = "a value is not positive, so its logarithm does not exist"
     UNBOUNDED = "the stable value is too uncertain to bound a relative change"
