@@ -61,10 +61,10 @@ class Cells:
         return mask
 
     @property
-    def missing(self) -> bool:
-        """True when some counted unit has no value."""
-        gap = (self.canary_units - self.canary_n) + (self.stable_units - self.stable_n)
-        return bool((gap > 0).any())
+    def gaps(self) -> BoolArray:
+        """Rollouts in which some counted unit of a testable epoch has no value, shape (batch,)."""
+        gap = (self.canary_units > self.canary_n) | (self.stable_units > self.stable_n)
+        return np.asarray((gap & self.testable).any(axis=1), dtype=np.bool_)
 
     def rows(self, index: npt.NDArray[np.intp] | BoolArray) -> Cells:
         """Some of the rollouts."""

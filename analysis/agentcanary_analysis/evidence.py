@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
+from agentcanary_analysis.aggregates import Aggregates
 from agentcanary_analysis.checks import Boundary
+from agentcanary_analysis.metrics import Kind, Metric
+
+if TYPE_CHECKING:
+    from agentcanary_analysis.cells import Cells
+    from agentcanary_analysis.questions import Answers, Line
+    from agentcanary_analysis.summaries import Summary
 
 
 class Status(StrEnum):
@@ -77,6 +86,7 @@ class Evidence:
         log_e_harm: Natural logarithm of the e-value against "within the boundary".
         log_e_safe: The same against "beyond the boundary".
         needs: About how many more conversations, of both arms, until it is decided; None when it is or never will be.
+        drifting: The stages disagree about how far the canary is from stable: it is not called safe.
         notes: What was excluded, merged or assumed, a sentence each.
     """
 
@@ -92,7 +102,140 @@ class Evidence:
     interval: Interval | None = None
     test: Test | None = None
     needs: int | None = None
+    drifting: bool = False
     notes: tuple[str, ...] = ()
 
 
-# The functions that compute Evidence from Aggregates follow here.
+def assess(
+    aggregates: Aggregates,
+    metric: Metric,
+    boundary: Boundary,
+    *,
+    weight: float,
+    alpha: float = 0.05,
+    alpha_promote: float = 0.05,
+) -> Evidence:
+    """What is known of one metric against one boundary, on its own.
+
+    Args:
+        aggregates: Of one rollout.
+        metric: The metric.
+        boundary: The line between acceptable and not.
+        weight: ``safe`` is asked on the epochs of this weight.
+        alpha: Budget for calling a metric harmed that is within the boundary at all times.
+        alpha_promote: Budget for calling a metric safe that is beyond it.
+
+    Raises:
+        ValueError: If the aggregates are impossible, or a budget is outside (0, 1).
+    """
+    # Loaded with the first look, in the controller's thread: the processes that serve requests need no scipy.
+    from agentcanary_analysis.cells import cells_of
+    from agentcanary_analysis.questions import Line, answer
+    from agentcanary_analysis.summaries import summarise
+
+    for name, budget in (("alpha", alpha), ("alpha_promote", alpha_promote)):
+        if not 0 < budget < 1:
+            raise ValueError(f"{name} must be between 0 and 1, got {budget} (write 0.05 for 5 %)")
+    line, cells = Line(metric, boundary), cells_of(aggregates, metric, boundary)
+    return describe(
+        cells,
+        line,
+        answer(cells, line, weight=weight, alpha=alpha, alpha_promote=alpha_promote),
+        summarise(aggregates, metric),
+        weight=weight,
+        alpha=alpha,
+        alpha_promote=alpha_promote,
+        log_e_needed=-math.log(alpha),
+    )
+
+
+def describe(
+    cells: Cells,
+    line: Line,
+    found: Answers,
+    summary: Summary,
+    *,
+    weight: float,
+    alpha: float,
+    alpha_promote: float,
+    log_e_needed: float,
+) -> Evidence:
+    """The evidence of one rollout from the answers to its questions; see ``assess``.
+
+    Args:
+        cells: Of this line, a batch of one.
+        line: Metric and boundary.
+        found: ``answer(cells, line, …)``.
+        summary: What people read of the metric.
+        weight: ``safe`` is asked on the epochs of this weight.
+        alpha: Budget of ``harmed``.
+        alpha_promote: Budget of ``safe``.
+        log_e_needed: Log e-value at which this metric alone proves harm: more when metrics share ``alpha``.
+    """
+    from agentcanary_analysis.forecast import needs
+    from agentcanary_analysis.questions import Method, method_name, response_lines, suspect_p
+
+    test = Test(name=method_name(line), p_value=float(suspect_p(cells, line)[0]))
+    status, reason, more = Status.UNDECIDED, "", None
+    if not (summary.canary.observed and summary.stable.observed):
+        status, reason = Status.NO_DATA, _nobody(summary)
+    elif line.method is Method.REPORT_ONLY:
+        reason = f"a {line.metric.kind.value} is reported only; judge a proportion, mean or quantile of conversations"
+    elif not (cells.canary_n.any() and cells.stable_n.any()):
+        status, reason = Status.NO_DATA, "no epoch began with a threshold (it needs 200 stable conversations before)"
+    elif found.log_e_harm[0] >= log_e_needed:
+        status = Status.HARMED
+    elif found.safe[0]:
+        status = Status.SAFE
+    else:
+        more = needs(cells, line, weight=weight, alpha=alpha, alpha_promote=alpha_promote, log_e_needed=log_e_needed)
+        if found.drifting[0]:
+            reason = "drifting: the stages disagree about how far the canary is from stable"
+        elif found.unanswered[0]:
+            status, reason = Status.NO_DATA, _unanswered(summary)
+            sides = [
+                needs(cells.responses(), side, weight=weight, alpha=alpha, alpha_promote=alpha_promote)
+                for side in response_lines(line.metric)
+            ]
+            more = None if None in sides else max(side for side in sides if side is not None)
+        else:
+            reason = "too close to the boundary to tell" if more is None else f"about {more} more conversations"
+    return Evidence(
+        metric=line.metric.name,
+        boundary=line.boundary,
+        status=status,
+        reason=reason,
+        stable=summary.stable,
+        canary=summary.canary,
+        relative_change=summary.relative_change,
+        interval=summary.interval,
+        test=test,
+        log_e_harm=float(found.log_e_harm[0]),
+        log_e_safe=float(found.log_e_safe[0]),
+        needs=more,
+        drifting=bool(found.drifting[0]),
+        notes=_notes(cells, line.metric, summary),
+    )
+
+
+def _nobody(summary: Summary) -> str:
+    empty = [name for name, arm in (("canary", summary.canary), ("stable", summary.stable)) if not arm.observed]
+    return f"no counted conversation of {' and '.join(empty)} has a value yet"
+
+
+def _unanswered(summary: Summary) -> str:
+    shares = [1 - arm.observed / arm.units for arm in (summary.canary, summary.stable)]
+    return (
+        f"values are missing for {shares[0]:.1%} of the canary's and {shares[1]:.1%} of stable's conversations: "
+        "neither is the worst case safe, nor are the arms proven to answer equally often (within 2 points)"
+    )
+
+
+def _notes(cells: Cells, metric: Metric, summary: Summary) -> tuple[str, ...]:
+    notes = []
+    if metric.kind is Kind.QUANTILE and cells.canary_n.sum() < summary.canary.units:
+        notes.append("epochs that began without a threshold give no evidence")
+    missing = [arm.units - arm.observed for arm in (summary.canary, summary.stable)]
+    if any(missing):
+        notes.append(f"no value from {missing[0]} conversations of the canary and {missing[1]} of stable")
+    return tuple(notes)

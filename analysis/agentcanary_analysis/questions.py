@@ -6,9 +6,9 @@ same code. The method follows from the metric and the boundary alone, never from
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import numpy as np
 from scipy.special import chdtrc
@@ -33,6 +33,7 @@ DRIFTING_BELOW = 0.01
 MAX_RESPONSE_DIFFERENCE = 0.02
 _PLANNED_UNITS = {Question.HARM: 600.0, Question.SAFE: 4000.0}
 _DRIFT_NEEDS = 5
+_MOST_ALPHA = 0.4  # beyond it the mixture has no best precision
 
 
 class Method(StrEnum):
@@ -102,16 +103,80 @@ def log_e_safe(cells: Cells, line: Line, *, weight: float, alpha: float) -> Floa
 
 def log_e_response(cells: Cells, metric: Metric, *, weight: float, alpha: float) -> FloatArray:
     """Log e-value against "the arms' response rates are 2 points or more apart", shape (batch,): the weaker side's."""
-    sides = [
-        log_e_safe(
-            cells.responses(),
-            Line(metric, Boundary(ratio=1.0, floor=MAX_RESPONSE_DIFFERENCE, direction=direction)),
-            weight=weight,
-            alpha=alpha,
-        )
-        for direction in Direction
-    ]
+    sides = [log_e_safe(cells.responses(), line, weight=weight, alpha=alpha) for line in response_lines(metric)]
     return np.minimum(*sides)
+
+
+def response_lines(metric: Metric) -> tuple[Line, Line]:
+    """Both sides of "the response rates are within 2 points of each other"."""
+    response = replace(metric, name=f"{metric.name}_answered", kind=Kind.PROPORTION, quantile=None)
+    up, down = (
+        Line(response, Boundary(ratio=1.0, floor=MAX_RESPONSE_DIFFERENCE, direction=direction))
+        for direction in Direction
+    )
+    return up, down
+
+
+def method_name(line: Line) -> str:
+    """The one-look test of ``suspect_p``, for people."""
+    match line.method:
+        case Method.CONTRAST:
+            return "Welch test on the contrast, stratified by epoch"
+        case Method.EXCEEDANCE:
+            return "score test on scaled exceedances, stratified by epoch"
+        case Method.CONDITIONAL | Method.TWO_BY_TWO:
+            return "score test, stratified by epoch (conditional mid-p below 10 events)"
+        case Method.REPORT_ONLY:
+            return "none: report only"
+        case _:
+            assert_never(line.method)
+
+
+class Answers(NamedTuple):
+    """What is known of a line at one look, each of shape (batch,).
+
+    Attributes:
+        log_e_harm: Against "within the boundary at all times".
+        log_e_safe: Against "beyond the boundary", after missing values are accounted for.
+        safe: Proven within the boundary: enough evidence, no drift.
+        unanswered: Would be safe, if the missing values could be trusted to be like the others.
+        drifting: The stages disagree about how the arms differ.
+    """
+
+    log_e_harm: FloatArray
+    log_e_safe: FloatArray
+    safe: BoolArray
+    unanswered: BoolArray
+    drifting: BoolArray
+
+
+def answer(cells: Cells, line: Line, *, weight: float, alpha: float, alpha_promote: float) -> Answers:
+    """What is known of a line, missing values and drift accounted for.
+
+    With values missing, ``safe`` needs the worst case (missing of the canary = failure, missing of stable = success) to
+    be safe, or the response rates to be proven within 2 points of each other, both ways.
+
+    Args:
+        cells: Of this line.
+        line: Metric and boundary.
+        weight: ``safe`` is asked on epochs of this weight.
+        alpha: Budget of ``harmed``.
+        alpha_promote: Budget of ``safe``: it needs an e-value of ``1 / alpha_promote``.
+    """
+    needed = -np.log(alpha_promote)
+    observed = log_e_safe(cells, line, weight=weight, alpha=alpha_promote)
+    counted, unanswered = observed, np.zeros(observed.shape, dtype=np.bool_)
+    gaps = cells.gaps
+    if gaps.any() and line.method is not Method.REPORT_ONLY:
+        alike = log_e_response(cells, line.metric, weight=weight, alpha=alpha_promote) >= needed
+        worst = np.zeros(observed.shape)
+        if line.metric.kind is Kind.PROPORTION:
+            worst = log_e_safe(cells.worst_case(line.boundary.direction), line, weight=weight, alpha=alpha_promote)
+        counted = np.where(gaps & ~alike, worst, observed)
+        unanswered = (observed >= needed) & (counted < needed)
+    drifting = drift_p(cells, line) < DRIFTING_BELOW
+    harm = log_e_harm(cells, line, alpha=alpha)
+    return Answers(harm, counted, (counted >= needed) & ~drifting, unanswered, drifting)
 
 
 def suspect_p(cells: Cells, line: Line) -> FloatArray:
@@ -188,7 +253,7 @@ class _Process:
                     worse=boundary.direction,
                 )
             case Method.CONTRAST:
-                self._kappa = best_kappa(_PLANNED_UNITS[question], alpha) * _planned_variance(cells)
+                self._kappa = best_kappa(_PLANNED_UNITS[question], min(alpha, _MOST_ALPHA)) * _planned_variance(cells)
             case Method.REPORT_ONLY:
                 pass
             case _:
@@ -247,7 +312,8 @@ def _stage_estimate(cells: Cells, line: Line, include: BoolArray) -> tuple[Float
     """Estimate, variance, and whether there is enough, each of shape (batch,)."""
     if line.method is Method.CONTRAST:
         parts = contrast(*merged_moments(cells, include), line.boundary)
-        return parts.difference, parts.variance / np.maximum(parts.effective, 1e-300) ** 2, parts.known
+        effective = np.where(parts.known, parts.effective, 1.0)
+        return parts.difference, parts.variance / effective**2, parts.known
     canary_k, canary_n, stable_k, stable_n = (
         np.where(include, column, 0.0).sum(axis=1)
         for column in (cells.canary_k, cells.canary_n, cells.stable_k, cells.stable_n)

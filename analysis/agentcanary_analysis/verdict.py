@@ -5,10 +5,14 @@ The order in which a rollout acts on it, and its durations and minimums, are the
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agentcanary_analysis.checks import Check
+from agentcanary_analysis.aggregates import Aggregates
+from agentcanary_analysis.checks import Boundary, Check
 from agentcanary_analysis.evidence import Evidence, Status
+from agentcanary_analysis.metrics import Kind, Metric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,7 @@ class Findings:
         sample_ratio: See ``SampleRatio``.
         stage_conversations: Counted canary conversations that began in the current stage.
         thresholds: Per quantile metric the histogram edge that an epoch starting now would use.
+        not_measured: Criteria that do not count for promotion: no check names them, nothing was ever recorded.
         warnings: For people: nobody reports safety, the stages' estimates disagree, …
     """
 
@@ -74,7 +79,94 @@ class Findings:
     sample_ratio: SampleRatio = field(default_factory=SampleRatio)
     stage_conversations: int = 0
     thresholds: dict[str, float] = field(default_factory=dict)
+    not_measured: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-# The functions that compute Findings follow here.
+def judge(
+    aggregates: Aggregates,
+    *,
+    metrics: Iterable[Metric],
+    criteria: Mapping[str, Boundary],
+    checks: Sequence[Check] = (),
+    checked: Collection[str] = (),
+    alpha: float = 0.05,
+    alpha_promote: float = 0.05,
+    attempt: int = 1,
+    stage: int = 0,
+    proof_weight: float,
+    max_safety_violations: int = 0,
+) -> Findings:
+    """What the evidence says at one look.
+
+    Args:
+        aggregates: Of one rollout; epoch -1 holds the history before it.
+        metrics: Every metric that a criterion or a check names, and those whose thresholds are wanted.
+        criteria: Per metric the rollback boundary, the same at every look of the rollout.
+        checks: Of the current stage.
+        checked: Names of all metrics that a check of any stage names: these count for promotion even without data.
+        alpha: Budget for ever calling the canary harmful when it is within every boundary at all times.
+        alpha_promote: Budget for ever calling it safe when it is beyond some boundary.
+        attempt: 1 for the first rollout of this pair of versions; restarts get a share of the budgets.
+        stage: Index of the current stage.
+        proof_weight: The largest weight below 1: ``safe`` is asked on its epochs.
+        max_safety_violations: Confirmed violations of the canary that are tolerated.
+
+    Raises:
+        ValueError: If a criterion or check names an unknown metric, or the aggregates are impossible.
+    """
+    # Loaded with the first look, in the controller's thread: the processes that serve requests need no scipy.
+    from agentcanary_analysis.judging import Look
+    from agentcanary_analysis.weighing import budget
+
+    known = {metric.name: metric for metric in metrics}
+    named = {*checked, *(check.metric for check in checks)}
+    for name in (*criteria, *named):
+        if name not in known:
+            raise ValueError(f"metric {name!r} is unknown; the metrics are {', '.join(sorted(known)) or 'none'}")
+    look = Look(
+        aggregates=aggregates,
+        metrics=known,
+        alpha=budget(alpha, attempt),
+        alpha_promote=budget(alpha_promote, attempt),
+        proof_weight=proof_weight,
+        stage=stage,
+    )
+    unmeasured = look.unmeasured(criteria, named)
+    evidence, weighed = look.criteria(criteria)
+    sample_ratio = look.sample_ratio(weighed)
+    harmed = sorted((found for found in evidence if found.status is Status.HARMED), key=lambda found: -found.log_e_harm)
+    drifting = tuple(found.metric for found in evidence if found.drifting)
+    violations = aggregates.safety.canary
+    unsafe = ""
+    if violations > max_safety_violations:
+        unsafe = f"{violations} confirmed safety violations of the canary, {max_safety_violations} tolerated"
+    return Findings(
+        unsafe=unsafe,
+        harmed=tuple(found.metric for found in harmed),
+        log_e_harm=float(weighed.log_e_harm[0]),
+        log_e_harm_boundary=-math.log(look.alpha),
+        invalid=sample_ratio.reason,
+        evidence=tuple(found for found in evidence if found.metric not in unmeasured),
+        checks=tuple(look.check(check) for check in checks),
+        sample_ratio=sample_ratio,
+        stage_conversations=look.stage_conversations(),
+        thresholds=look.thresholds(),
+        not_measured=unmeasured,
+        warnings=_warnings(aggregates, known, named, drifting, unmeasured),
+    )
+
+
+def _warnings(
+    aggregates: Aggregates,
+    metrics: Mapping[str, Metric],
+    named: Collection[str],
+    drifting: Collection[str],
+    unmeasured: Collection[str],
+) -> tuple[str, ...]:
+    found = []
+    if any(metrics[name].kind is Kind.COUNT for name in named) and not aggregates.safety.reports:
+        found.append("no safety report was ever received: nobody may be watching")
+    found += [f"{name} is drifting: the stages disagree about how far the canary is from stable" for name in drifting]
+    found += [f"{name} is not measured: no check names it and nothing was ever recorded" for name in unmeasured]
+    return tuple(found)
