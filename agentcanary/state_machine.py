@@ -165,7 +165,7 @@ def _holds(rollout: Rollout, findings: Findings, now: float) -> tuple[Rollout, t
         elif stage.advance is Advance.PROVEN and found.status is not Status.SAFE:
             holds.append(f"{found.check.text}: not proven yet; {found.reason}")
     if rollout.stage + 1 < len(plan.stages) and stage.weight < 1 == plan.stages[rollout.stage + 1].weight:
-        for evidence in findings.evidence:
+        for evidence in (*findings.evidence, *findings.margins):
             if evidence.status is not Status.SAFE:
                 needs = f", about {evidence.needs} more conversations" if evidence.needs is not None else ""
                 holds.append(f"{evidence.metric}: {evidence.status.value}, not proven safe{needs}")

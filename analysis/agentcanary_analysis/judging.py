@@ -9,6 +9,7 @@ import numpy as np
 
 from agentcanary_analysis.aggregates import Aggregates, Arm
 from agentcanary_analysis.cells import (
+    Cells,
     cells_of,
     counted_units,
     rollout_epochs,
@@ -82,6 +83,19 @@ class Look:
         guilty = _guilty(found, float(alone)) if weighed.harmed[0] else ()
         return tuple(_with_harm(evidence, evidence.metric in guilty) for evidence in found), weighed
 
+    def margins(self, boundaries: Mapping[str, Boundary]) -> tuple[Evidence, ...]:
+        """The evidence against boundaries that are only to be proven, not to be rolled back for."""
+        lines = [Line(self.metrics[name], boundary) for name, boundary in boundaries.items()]
+        cells = [cells_of(self.aggregates, line.metric, line.boundary) for line in lines]
+        found = [self._assess(line, counts, self.proof_weight) for line, counts in zip(lines, cells, strict=True)]
+        worse = "worse than the margin that promotion asks for"
+        return tuple(
+            replace(evidence, status=Status.SUSPECT, reason=worse, needs=None)
+            if evidence.status is Status.HARMED
+            else evidence
+            for evidence in found
+        )
+
     def check(self, check: Check) -> CheckFinding:
         """What this look says of one check of the current stage."""
         metric = self.metrics[check.metric]
@@ -89,20 +103,10 @@ class Look:
             return self._count_check(check, metric)
         line = Line(metric, check.boundary(metric))
         cells = cells_of(self.aggregates, metric, line.boundary)
-        weight = self._stage_weight()
-        evidence = describe(
-            cells,
-            line,
-            answer(cells, line, weight=weight, alpha=self.alpha, alpha_promote=self.alpha_promote),
-            self._summary(metric),
-            weight=weight,
-            alpha=self.alpha,
-            alpha_promote=self.alpha_promote,
-            log_e_needed=float(-np.log(self.alpha)),
-        )
+        evidence = self._assess(line, cells, self._stage_weight())
         p_value = 1.0 if evidence.test is None else evidence.test.p_value
         status, reason = evidence.status, evidence.reason
-        if status is Status.HARMED or (p_value < SUSPECT_BELOW and status is not Status.SAFE):
+        if status is Status.HARMED or p_value < SUSPECT_BELOW:
             status, reason = Status.SUSPECT, f"worse than the check allows, p = {p_value:.2g} at this look"
         elif status is Status.NO_DATA and cells.canary_n.any() and cells.stable_n.any():
             # Values are there but some are missing: that forbids a proof, it does not make the check suspect.
@@ -156,6 +160,19 @@ class Look:
         }
         return {name: value for name, value in found.items() if value is not None}
 
+    def _assess(self, line: Line, cells: Cells, weight: float) -> Evidence:
+        """The evidence of one line by itself, proven on the epochs of one weight."""
+        return describe(
+            cells,
+            line,
+            answer(cells, line, weight=weight, alpha=self.alpha, alpha_promote=self.alpha_promote),
+            self._summary(line.metric),
+            weight=weight,
+            alpha=self.alpha,
+            alpha_promote=self.alpha_promote,
+            log_e_needed=float(-np.log(self.alpha)),
+        )
+
     def _summary(self, metric: Metric) -> Summary:
         if metric.name not in self._summaries:
             self._summaries[metric.name] = summarise(self.aggregates, metric)
@@ -199,14 +216,14 @@ class Look:
 
 
 def _guilty(found: Iterable[Evidence], log_e_needed: float) -> tuple[str, ...]:
-    """The metrics whose e-values prove harm together, the largest first; no more of them than it takes."""
+    """The metrics that prove harm: each that does so alone, else the largest, as many as it takes together."""
     names: list[str] = []
     total = -np.inf
     for evidence in sorted(found, key=lambda evidence: -evidence.log_e_harm):
+        if total >= log_e_needed > evidence.log_e_harm:
+            break
         names.append(evidence.metric)
         total = np.logaddexp(total, evidence.log_e_harm)
-        if total >= log_e_needed:
-            break
     return tuple(names)
 
 

@@ -61,6 +61,7 @@ class Findings:
         log_e_harm_boundary: The value that it must reach.
         invalid: Why the data cannot be trusted, or empty.
         evidence: One for each criterion.
+        margins: One for each tighter margin that must be proven before the step to weight 1.
         checks: One for each check of the current stage.
         sample_ratio: See ``SampleRatio``.
         stage_conversations: Counted canary conversations that began in the current stage.
@@ -75,6 +76,7 @@ class Findings:
     log_e_harm_boundary: float = 3.0
     invalid: str = ""
     evidence: tuple[Evidence, ...] = ()
+    margins: tuple[Evidence, ...] = ()
     checks: tuple[CheckFinding, ...] = ()
     sample_ratio: SampleRatio = field(default_factory=SampleRatio)
     stage_conversations: int = 0
@@ -88,6 +90,7 @@ def judge(
     *,
     metrics: Iterable[Metric],
     criteria: Mapping[str, Boundary],
+    margins: Mapping[str, Boundary] | None = None,
     checks: Sequence[Check] = (),
     checked: Collection[str] = (),
     alpha: float = 0.05,
@@ -103,6 +106,7 @@ def judge(
         aggregates: Of one rollout; epoch -1 holds the history before it.
         metrics: Every metric that a criterion or a check names, and those whose thresholds are wanted.
         criteria: Per metric the rollback boundary, the same at every look of the rollout.
+        margins: Per metric a tighter boundary that must be proven before the step to weight 1.
         checks: Of the current stage.
         checked: Names of all metrics that a check of any stage names: these count for promotion even without data.
         alpha: Budget for ever calling the canary harmful when it is within every boundary at all times.
@@ -121,7 +125,7 @@ def judge(
 
     known = {metric.name: metric for metric in metrics}
     named = {*checked, *(check.metric for check in checks)}
-    for name in (*criteria, *named):
+    for name in (*criteria, *(margins or {}), *named):
         if name not in known:
             raise ValueError(f"metric {name!r} is unknown; the metrics are {', '.join(sorted(known)) or 'none'}")
     look = Look(
@@ -148,6 +152,7 @@ def judge(
         log_e_harm_boundary=-math.log(look.alpha),
         invalid=sample_ratio.reason,
         evidence=tuple(found for found in evidence if found.metric not in unmeasured),
+        margins=tuple(found for found in look.margins(margins or {}) if found.metric not in unmeasured),
         checks=tuple(look.check(check) for check in checks),
         sample_ratio=sample_ratio,
         stage_conversations=look.stage_conversations(),

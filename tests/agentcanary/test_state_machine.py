@@ -99,6 +99,12 @@ def not_safe(situation: Situation) -> None:
     situation.findings = replace(situation.findings, evidence=(replace(SAFE, status=Status.UNDECIDED, needs=400),))
 
 
+def margin_not_proven(situation: Situation) -> None:
+    situation.findings = replace(
+        situation.findings, margins=(replace(SAFE, metric="task_completion_rate", status=Status.UNDECIDED, needs=900),)
+    )
+
+
 def overdue(situation: Situation) -> None:
     situation.rollout = replace(situation.rollout, created_at=situation.now - 200_000)
 
@@ -116,6 +122,7 @@ ORDER: list[tuple[Condition, Verdict, Phase, str]] = [
     (suspect, Verdict.HOLD, Phase.PROGRESSING, "error_rate_increase < 0.10: suspect"),
     (no_data, Verdict.HOLD, Phase.PROGRESSING, "no data; nobody records it"),
     (not_safe, Verdict.HOLD, Phase.PROGRESSING, "about 400 more conversations"),
+    (margin_not_proven, Verdict.HOLD, Phase.PROGRESSING, "task_completion_rate: undecided, not proven safe"),
 ]
 
 

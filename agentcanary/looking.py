@@ -1,0 +1,29 @@
+"""A rollout's plan and aggregates, put to the statistical engine. Pure."""
+
+from __future__ import annotations
+
+from agentcanary.rollout import Rollout
+from agentcanary_analysis.aggregates import Aggregates
+from agentcanary_analysis.verdict import Findings, judge
+
+
+def findings_of(rollout: Rollout, aggregates: Aggregates) -> Findings:
+    """What the evidence says of a rollout now.
+
+    Loads scipy at its first call: the processes that only serve requests never need it.
+    """
+    plan = rollout.plan
+    return judge(
+        aggregates,
+        metrics=plan.metrics,
+        criteria={criterion.metric: plan.boundary(criterion) for criterion in plan.criteria},
+        margins={criterion.metric: plan.boundary(criterion) for criterion in plan.promotion},
+        checks=rollout.current_stage.checks,
+        checked={check.metric for stage in plan.stages for check in stage.checks},
+        alpha=plan.alpha,
+        alpha_promote=plan.alpha_promote,
+        attempt=rollout.attempt,
+        stage=rollout.stage,
+        proof_weight=plan.proof_weight,
+        max_safety_violations=plan.max_safety_violations,
+    )
