@@ -11,7 +11,14 @@ from typing import Any
 
 from agentcanary.config.declared_metrics import Found, floor_mistakes, listed, metric_mistakes, readable_metrics
 from agentcanary.config.mistakes import share_remedy, where
-from agentcanary.config.sections import PromotionSection, RollbackSection, StageSection, TrafficSection
+from agentcanary.config.sections import (
+    ConversationSection,
+    PromotionSection,
+    RollbackSection,
+    StageSection,
+    TrafficSection,
+)
+from agentcanary.config.values import Place
 from agentcanary.config.yaml_lines import Path
 from agentcanary_analysis.checks import Check, CheckError, parse_check
 from agentcanary_analysis.metrics import Kind, Metric
@@ -36,12 +43,19 @@ def _versions(data: Mapping[str, Any]) -> Found:
 
 
 def _stickiness(data: Mapping[str, Any]) -> Found:
+    conversation = ConversationSection.readable(data.get("conversation", {}))
+    ours = [place for place in conversation.get("id_from") or () if place.place is Place.SIGNED_COOKIE]
+    if len(ours) > 1:
+        yield ("conversation", "id_from"), "conversation.id_from names two signed cookies; keep one of them"
+    users = conversation.get("user_from", ())
+    if any(place.place is Place.SIGNED_COOKIE for place in users):
+        text = "looks in a signed cookie, which holds a conversation; name a header, cookie, query, path or json"
+        yield ("conversation", "user_from"), f"conversation.user_from {text}"
     if data.get("sticky_by") != "user":
         return
     if data.get("sticky") is False:
         yield ("sticky_by",), "sticky_by: user contradicts sticky: false; leave one of them out"
-    conversation = data.get("conversation", {})
-    if isinstance(conversation, dict) and conversation.get("user_from", []) == []:
+    if users == []:
         remedy = "write conversation: {user_from: [header: x-user-id]}"
         yield ("sticky_by",), f"sticky_by: user needs to know where the user is found; {remedy}"
 

@@ -64,12 +64,15 @@ def parse(text: str, filename: str) -> Config:
 
 
 def _sections(document: Document) -> tuple[FileSection | None, list[Mistake]]:
-    mistakes = list(document.mistakes)
-    mistakes += [Mistake(document.line(path), text) for path, text in contradictions(document.data)]
+    found = list(contradictions(document.data))
+    sections = None
     try:
-        return FileSection.model_validate(document.data), mistakes
+        sections = FileSection.model_validate(document.data)
     except ValidationError as error:
-        return None, [*mistakes, *field_mistakes(error.errors(include_url=False), document)]
+        found += field_mistakes(error.errors(include_url=False), document)
+    # What could not be read at all has its message already.
+    mistakes = [Mistake(document.line(path), text) for path, text in found if path not in document.unread]
+    return sections, [*document.mistakes, *mistakes]
 
 
 def _error(filename: str, mistakes: list[Mistake]) -> ConfigError:

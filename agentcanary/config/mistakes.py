@@ -10,18 +10,18 @@ from typing import Any, get_args
 from pydantic_core import ErrorDetails
 
 from agentcanary.config.sections import FileSection, Section
-from agentcanary.config.yaml_lines import Document, Mistake, Path
+from agentcanary.config.yaml_lines import Document, Path
 
 _SECRET_KEYS = {"webhook", "cookie_secret", "store"}
 _EXAMPLES = {"agent": "support", "stable": "support-v1", "name": "initial", "weight": "0.05"}
 _PERCENT = re.compile(r"\s*([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%\s*")
 
 
-def field_mistakes(errors: Sequence[ErrorDetails], document: Document) -> Iterator[Mistake]:
-    """Each error of ``FileSection.model_validate`` in words, with its line."""
+def field_mistakes(errors: Sequence[ErrorDetails], document: Document) -> Iterator[tuple[Path, str]]:
+    """Path and message of each error of ``FileSection.model_validate``."""
     for error in errors:
         path = written_path(error["loc"], document)
-        yield Mistake(document.line(path), _words(error, path, document))
+        yield path, _words(error, path, document)
 
 
 def written_path(path: Path, document: Document) -> Path:
@@ -64,7 +64,7 @@ def _words(error: ErrorDetails, path: Path, document: Document) -> str:
         case "missing":
             return f"{place} is missing; write {path[-1]}: {_EXAMPLES.get(str(path[-1]), '…')}"
         case "string_type":
-            remedy = "write text" if isinstance(error["input"], dict | list) else _quoted(path, document)
+            remedy = "write text" if isinstance(error["input"], dict | list | None) else _quoted(path, document)
             return f"{place} must be text, got {got}; {remedy}"
         case "float_type" | "int_type" | "int_from_float":
             kind = "a number" if error["type"] == "float_type" else "a whole number"
@@ -157,12 +157,12 @@ def _unknown_key(path: Path) -> str:
     key = str(path[-1])
     known = _keys_of(path[:-1])
     inside = f" in {where(path[:-1])}" if path[:-1] else ""
-    near = difflib.get_close_matches(key, known, n=1)
-    if near:
-        return f"unknown key {key!r}{inside}; did you mean {near[0]!r}?"
     elsewhere = [home for home in _homes(FileSection, "") if home.split(".")[-1] == key]
     if elsewhere:
         return f"unknown key {key!r}{inside}; it is written as {elsewhere[0]}"
+    near = difflib.get_close_matches(key, known, n=1)
+    if near:
+        return f"unknown key {key!r}{inside}; did you mean {near[0]!r}?"
     return f"unknown key {key!r}{inside}; known here: {', '.join(sorted(known))}"
 
 

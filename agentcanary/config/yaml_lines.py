@@ -6,7 +6,7 @@ that the text names is ever constructed; size, depth and the expansion of aliase
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -48,12 +48,14 @@ class Document:
         lines: Line of each value by its path; a value of a mapping has the line of its key.
         written: The text of each scalar as it was written, by its path: ``1.10`` for the number 1.1.
         mistakes: What could be read past: duplicate keys, values of a kind that is not allowed.
+        unread: Paths of the values that are None only because of such a mistake.
     """
 
     data: Any
     lines: dict[Path, int] = field(default_factory=dict)
     written: dict[Path, str] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
+    unread: set[Path] = field(default_factory=set)
 
     def line(self, path: Path) -> int:
         """The line of the value at ``path``, or of the nearest value around it; 1 for the whole document."""
@@ -104,7 +106,7 @@ def read_yaml(text: str) -> Document:
         ) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        message = f"the character {error.character!r} is not allowed in YAML; remove it"
+        message = f"the character {chr(error.character)!r} is not allowed in YAML; remove it"
         raise YamlError([Mistake(line, message)]) from None
     except yaml.MarkedYAMLError as error:
         raise YamlError([_syntax_mistake(error)]) from None
@@ -112,7 +114,7 @@ def read_yaml(text: str) -> Document:
     if root is None:
         return document
     document.lines[()] = root.start_mark.line + 1
-    return Document(_Walk(document, loader).value(root, ()), document.lines, document.written, document.mistakes)
+    return replace(document, data=_Walk(document, loader).value(root, ()))
 
 
 def _compose(text: str) -> tuple[yaml.Node | None, _BoundedLoader]:
@@ -134,8 +136,8 @@ def _syntax_mistake(error: yaml.MarkedYAMLError) -> Mistake:
     return Mistake(line, f"no valid YAML: {problem}")
 
 
-_SCALARS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")}
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_TAGS = {_TIMESTAMP, *(f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "null", "bool", "int", "float", "str"))}
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -154,6 +156,8 @@ class _Walk:
         if self._values > MAX_VALUES:
             raise YamlError([Mistake(line, f"aliases make the file grow beyond {MAX_VALUES:,} values; write them out")])
         self._document.lines.setdefault(path, line)
+        if node.tag not in _TAGS:
+            return self._unread(path, line, f"the tag {node.tag!r} is not allowed; leave it out")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path, line)
         if id(node) in self._open:
@@ -192,19 +196,18 @@ class _Walk:
     def _scalar(self, node: yaml.ScalarNode, path: Path, line: int) -> Any:
         self._document.written[path] = node.value
         if any("\ud800" <= character <= "\udfff" for character in node.value):
-            self._wrong(line, f"half a surrogate pair in {node.value!r}; write the character itself")
-            return None
+            return self._unread(path, line, f"half a surrogate pair in {node.value!r}; write the character itself")
         if node.tag == _TIMESTAMP:
             # A version such as 2026-05-01 is a name; nothing in the configuration is a point in time.
             return node.value
-        if node.tag not in _SCALARS:
-            self._wrong(line, f"the tag {node.tag!r} is not allowed; write plain text, a number or true/false")
-            return None
         try:
             return self._loader.construct_object(node)
-        except (ValueError, OverflowError, yaml.YAMLError):
-            self._wrong(line, f"{node.value[:40]!r} cannot be read as a value; put text in quotes")
-            return None
+        except (ValueError, LookupError, yaml.YAMLError):
+            return self._unread(path, line, f"{node.value[:40]!r} cannot be read as a value; put text in quotes")
+
+    def _unread(self, path: Path, line: int, text: str) -> None:
+        self._document.unread.add(path)
+        self._wrong(line, text)
 
     def _wrong(self, line: int, text: str) -> None:
         self._document.mistakes.append(Mistake(line, text))

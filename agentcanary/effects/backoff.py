@@ -7,7 +7,7 @@ LONGEST_WAIT = 900.0
 
 
 def next_attempt(attempts: int, now: float) -> float:
-    """The time of the next attempt: 5 seconds after the first failure, then twice as long each time, at most 15 minutes.
+    """The time of the next attempt: 5 s after the first failure, then twice as long each time, at most 15 minutes.
 
     Args:
         attempts: Attempts that have failed so far, at least 1.

@@ -46,19 +46,19 @@ class Notification:
 
 
 def notification(
-    effect: Effect, rollout: Rollout, *, id: str, at: float, reasons: tuple[str, ...] = ()
+    effect: Effect, rollout: Rollout, *, effect_id: str, at: float, reasons: tuple[str, ...] = ()
 ) -> Notification:
     """The message that an effect asks for.
 
     Args:
         effect: Of kind ``NOTIFY``.
         rollout: As it was after the transition.
-        id: The effect's id in the outbox.
+        effect_id: The effect's id in the outbox.
         at: Unix time in seconds of the transition.
         reasons: Those of the transition; without them, the rollout's own.
     """
     return Notification(
-        id=id,
+        id=effect_id,
         event=effect.event,
         at=at,
         agent=rollout.agent,
