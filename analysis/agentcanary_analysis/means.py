@@ -127,7 +127,12 @@ def relative_change(canary: Sequence[Tally], stable: Sequence[Tally], *, kind: K
 
 
 def log_delta_interval(
-    canary: Sequence[Tally], stable: Sequence[Tally], *, kind: Kind = Kind.MEAN, confidence: float = 0.95
+    canary: Sequence[Tally],
+    stable: Sequence[Tally],
+    *,
+    kind: Kind = Kind.MEAN,
+    confidence: float = 0.95,
+    freedom: float = np.inf,
 ) -> Limits | Unknown:
     """Interval of the relative change ``canary / stable - 1``, symmetric on the logarithm, so never below -1.
 
@@ -136,6 +141,7 @@ def log_delta_interval(
         stable: Sums of stable, the same epochs.
         kind: ``MEAN`` or ``RATIO``.
         confidence: Two-sided coverage in (0, 1).
+        freedom: Upper bound of the degrees of freedom: effective clusters less one where clusters differ in size.
 
     Returns:
         The interval, or why there is none: additionally ``NOT_POSITIVE``.
@@ -159,7 +165,7 @@ def log_delta_interval(
         return Unknown.NOT_POSITIVE
     # A relative error beyond 1e9 says "nothing is known" as well as a larger one, which would overflow.
     parts = np.minimum([np.sqrt(v_c) / c, np.sqrt(v_s) / s], 1e9) ** 2
-    half = _t(confidence, parts, np.array([f_c, f_s])) * np.sqrt(parts.sum())
+    half = _t(confidence, parts, np.minimum([f_c, f_s], freedom)) * np.sqrt(parts.sum())
     with np.errstate(over="ignore"):  # an interval wider than 300 powers of ten ends at infinity
         return Limits(float(c / s * np.exp(-half) - 1), float(c / s * np.exp(half) - 1))
 

@@ -22,6 +22,8 @@ class Unknown(StrEnum):
     ZERO_STABLE = "the stable value is zero, so a relative change does not exist"
     NOT_POSITIVE = "a value is not positive, so its logarithm does not exist"
     UNBOUNDED = "the stable value is too uncertain to bound a relative change"
+    TOO_FEW_CLUSTERS = "there are fewer than 10 effective clusters in an arm"
+    TOO_FEW_EVENTS = "an arm has fewer than 5 events or fewer than 5 units without one"
     NO_EVENTS = "there is no event in either arm"
 
 

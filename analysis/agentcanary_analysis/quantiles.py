@@ -33,8 +33,8 @@ def sorted_quantile(values: ArrayLike, p: float) -> float:
     >>> sorted_quantile([1.0, 2.0, 3.0, float("inf")], 0.75), sorted_quantile([1.0, 2.0, 3.0, float("inf")], 0.95)
     (3.0, inf)
     """
-    ordered = _ordered(values)
-    return float(ordered[_rank(ordered.size, checked_quantile(p)) - 1])
+    ordered = sorted_values(values)
+    return float(ordered[rank_of(ordered.size, checked_quantile(p)) - 1])
 
 
 def histogram_quantile(bins: Mapping[int, int], p: float) -> float:
@@ -54,7 +54,7 @@ def histogram_quantile(bins: Mapping[int, int], p: float) -> float:
     (0.99, inf)
     """
     numbers, counts = histogram_arrays(bins)
-    return float(values_at_ranks(numbers, counts, np.array([_rank(int(counts.sum()), checked_quantile(p))]))[0])
+    return float(values_at_ranks(numbers, counts, np.array([rank_of(int(counts.sum()), checked_quantile(p))]))[0])
 
 
 def histogram_arrays(bins: Mapping[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -169,7 +169,7 @@ def sorted_quantile_interval(values: ArrayLike, p: float, *, confidence: float =
     >>> sorted_quantile_interval([float(i) for i in range(1, 101)], 0.95)
     Limits(low=90.0, high=100.0)
     """
-    ordered = _ordered(values)
+    ordered = sorted_values(values)
     low, high, _ = order_statistic_ranks(ordered.size, p, confidence=confidence)
     return Limits(
         float(ordered[low - 1]) if low >= 1 else 0.0, float(ordered[high - 1]) if high <= ordered.size else math.inf
@@ -220,7 +220,12 @@ def exceedances(bins: Mapping[int, int], threshold: float) -> Proportion:
     return Proportion(above, sum(bins.values()))
 
 
-def _rank(n: int, p: float) -> int:
+def rank_of(n: int, p: float) -> int:
+    """The rank, from 1, of the quantile among ``n`` values; a product that is whole but for rounding counts as whole.
+
+    >>> rank_of(100, 0.95), rank_of(101, 0.95)
+    (95, 96)
+    """
     return min(max(math.ceil(n * p - 1e-9), 1), n)
 
 
@@ -238,7 +243,15 @@ def checked_quantile(p: float) -> float:
     return p
 
 
-def _ordered(values: ArrayLike) -> FloatArray:
+def sorted_values(values: ArrayLike) -> FloatArray:
+    """Values as a float array, if they are in ascending order.
+
+    Raises:
+        ValueError: If there is none, one is not a number, or they are not ascending.
+
+    >>> sorted_values([1, 2, float("inf")]).tolist()
+    [1.0, 2.0, inf]
+    """
     ordered = np.asarray(values, dtype=float)
     if ordered.ndim != 1 or ordered.size == 0:
         raise ValueError(f"a quantile needs a list of at least one value, got the shape {ordered.shape}")
