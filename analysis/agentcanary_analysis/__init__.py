@@ -1,1 +1,242 @@
-"""The statistics of canary releases. Pure: no web framework, no store, no clock."""
+"""The statistics of canary releases. Pure: no web framework, no store, no clock.
+
+Names are loaded at first use: importing this package loads no numpy and no scipy, and neither do the modules that the
+request path needs (metrics, checks, aggregates, histogram).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Epoch, Safety, Tally
+    from agentcanary_analysis.bootstrap import (
+        Change,
+        bucket_draws,
+        histogram_quantile_draws,
+        proportion_draws,
+        sorted_quantile_draws,
+    )
+    from agentcanary_analysis.bootstrap_intervals import (
+        ClusteredInterval,
+        bca_interval,
+        clustered_interval,
+        effective_clusters,
+        percentile_interval,
+        proportion_jackknife,
+    )
+    from agentcanary_analysis.checks import Boundary, Check, CheckError, check_name, parse_check, relative_boundary
+    from agentcanary_analysis.conditional import conditional_p_value
+    from agentcanary_analysis.evidence import ArmSummary, Evidence, Interval, Status
+    from agentcanary_analysis.group_sequential import (
+        crossing_probabilities,
+        hwang_shih_decani_spending,
+        obrien_fleming_bounds,
+        obrien_fleming_spending,
+        pocock_bounds,
+        pocock_spending,
+        power_spending,
+        spending_bounds,
+    )
+    from agentcanary_analysis.means import (
+        fieller_interval,
+        log_delta_interval,
+        mean_difference_interval,
+        mean_test,
+        relative_change,
+    )
+    from agentcanary_analysis.metrics import BUILT_IN, Direction, Kind, Metric
+    from agentcanary_analysis.one_look import Claim, Limits, OneLook, Unknown
+    from agentcanary_analysis.power import (
+        Provable,
+        Spread,
+        can_prove,
+        canary_units_needed,
+        hours_to_decide,
+        mean_power,
+        proportion_power,
+    )
+    from agentcanary_analysis.proportion_intervals import (
+        clopper_pearson_interval,
+        clopper_pearson_upper,
+        mantel_haenszel_ratio,
+        mee_interval,
+        miettinen_nurminen_interval,
+        newcombe_interval,
+        ratio_interval,
+        ratio_limits,
+        wilson_interval,
+    )
+    from agentcanary_analysis.proportions import Proportion, boundary_test, score_p_values, score_statistic, score_test
+    from agentcanary_analysis.quantile_ratios import quantile_ratio, quantile_ratio_interval
+    from agentcanary_analysis.quantiles import (
+        exceedances,
+        histogram_quantile,
+        histogram_quantile_interval,
+        order_statistic_ranks,
+        sorted_quantile,
+        sorted_quantile_interval,
+        upper_limit_needs,
+    )
+    from agentcanary_analysis.verdict import CheckFinding, Findings, SampleRatio
+
+_HOMES = {
+    "aggregates": ["Aggregates", "Arm", "Cell", "Epoch", "Safety", "Tally"],
+    "bootstrap": ["Change", "bucket_draws", "histogram_quantile_draws", "proportion_draws", "sorted_quantile_draws"],
+    "bootstrap_intervals": [
+        "ClusteredInterval",
+        "bca_interval",
+        "clustered_interval",
+        "effective_clusters",
+        "percentile_interval",
+        "proportion_jackknife",
+    ],
+    "checks": ["Boundary", "Check", "CheckError", "check_name", "parse_check", "relative_boundary"],
+    "conditional": ["conditional_p_value"],
+    "evidence": ["ArmSummary", "Evidence", "Interval", "Status"],
+    "group_sequential": [
+        "crossing_probabilities",
+        "hwang_shih_decani_spending",
+        "obrien_fleming_bounds",
+        "obrien_fleming_spending",
+        "pocock_bounds",
+        "pocock_spending",
+        "power_spending",
+        "spending_bounds",
+    ],
+    "means": ["fieller_interval", "log_delta_interval", "mean_difference_interval", "mean_test", "relative_change"],
+    "metrics": ["BUILT_IN", "Direction", "Kind", "Metric"],
+    "one_look": ["Claim", "Limits", "OneLook", "Unknown"],
+    "power": [
+        "Provable",
+        "Spread",
+        "can_prove",
+        "canary_units_needed",
+        "hours_to_decide",
+        "mean_power",
+        "proportion_power",
+    ],
+    "proportion_intervals": [
+        "clopper_pearson_interval",
+        "clopper_pearson_upper",
+        "mantel_haenszel_ratio",
+        "mee_interval",
+        "miettinen_nurminen_interval",
+        "newcombe_interval",
+        "ratio_interval",
+        "ratio_limits",
+        "wilson_interval",
+    ],
+    "proportions": ["Proportion", "boundary_test", "score_p_values", "score_statistic", "score_test"],
+    "quantile_ratios": ["quantile_ratio", "quantile_ratio_interval"],
+    "quantiles": [
+        "exceedances",
+        "histogram_quantile",
+        "histogram_quantile_interval",
+        "order_statistic_ranks",
+        "sorted_quantile",
+        "sorted_quantile_interval",
+        "upper_limit_needs",
+    ],
+    "verdict": ["CheckFinding", "Findings", "SampleRatio"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BUILT_IN",
+    "Aggregates",
+    "Arm",
+    "ArmSummary",
+    "Boundary",
+    "Cell",
+    "Change",
+    "Check",
+    "CheckError",
+    "CheckFinding",
+    "Claim",
+    "ClusteredInterval",
+    "Direction",
+    "Epoch",
+    "Evidence",
+    "Findings",
+    "Interval",
+    "Kind",
+    "Limits",
+    "Metric",
+    "OneLook",
+    "Proportion",
+    "Provable",
+    "Safety",
+    "SampleRatio",
+    "Spread",
+    "Status",
+    "Tally",
+    "Unknown",
+    "bca_interval",
+    "boundary_test",
+    "bucket_draws",
+    "can_prove",
+    "canary_units_needed",
+    "check_name",
+    "clopper_pearson_interval",
+    "clopper_pearson_upper",
+    "clustered_interval",
+    "conditional_p_value",
+    "crossing_probabilities",
+    "effective_clusters",
+    "exceedances",
+    "fieller_interval",
+    "histogram_quantile",
+    "histogram_quantile_draws",
+    "histogram_quantile_interval",
+    "hours_to_decide",
+    "hwang_shih_decani_spending",
+    "log_delta_interval",
+    "mantel_haenszel_ratio",
+    "mean_difference_interval",
+    "mean_power",
+    "mean_test",
+    "mee_interval",
+    "miettinen_nurminen_interval",
+    "newcombe_interval",
+    "obrien_fleming_bounds",
+    "obrien_fleming_spending",
+    "order_statistic_ranks",
+    "parse_check",
+    "percentile_interval",
+    "pocock_bounds",
+    "pocock_spending",
+    "power_spending",
+    "proportion_draws",
+    "proportion_jackknife",
+    "proportion_power",
+    "quantile_ratio",
+    "quantile_ratio_interval",
+    "ratio_interval",
+    "ratio_limits",
+    "relative_boundary",
+    "relative_change",
+    "score_p_values",
+    "score_statistic",
+    "score_test",
+    "sorted_quantile",
+    "sorted_quantile_draws",
+    "sorted_quantile_interval",
+    "spending_bounds",
+    "upper_limit_needs",
+    "wilson_interval",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value  # the next use does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

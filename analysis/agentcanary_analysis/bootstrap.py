@@ -25,7 +25,7 @@ DRAWS = 10_000
 _CHUNK = 2_000_000  # cells of a table of draws held at once
 
 
-class Contrast(StrEnum):
+class Change(StrEnum):
     """How two arms are compared."""
 
     DIFFERENCE = "canary - stable"
@@ -37,7 +37,7 @@ def proportion_draws(
     stable: Sequence[Proportion],
     *,
     rng: np.random.Generator,
-    contrast: Contrast = Contrast.RELATIVE,
+    change: Change = Change.RELATIVE,
     draws: int = DRAWS,
 ) -> FloatArray:
     """Bootstrap draws of the change of a rate over epochs, with Mantel-Haenszel weights.
@@ -46,7 +46,7 @@ def proportion_draws(
         canary: One proportion an epoch.
         stable: The same epochs.
         rng: The source of randomness.
-        contrast: Of what.
+        change: Of what.
         draws: How many.
 
     Returns:
@@ -66,7 +66,7 @@ def proportion_draws(
     weight = n_c * n_s / (n_c + n_s)
     shape = (checked_draws(draws), n_c.size)
     rates = [rng.binomial(n.astype(np.int64), k / n, shape) / n @ weight for k, n in ((k_c, n_c), (k_s, n_s))]
-    if contrast is Contrast.DIFFERENCE:
+    if change is Change.DIFFERENCE:
         difference: FloatArray = (rates[0] - rates[1]) / weight.sum()
         return difference
     return ratio_of(*rates) - 1
@@ -78,7 +78,7 @@ def sorted_quantile_draws(
     p: float,
     *,
     rng: np.random.Generator,
-    contrast: Contrast = Contrast.RELATIVE,
+    change: Change = Change.RELATIVE,
     draws: int = DRAWS,
 ) -> FloatArray:
     """Bootstrap draws of the change of a quantile, from values in ascending order.
@@ -91,7 +91,7 @@ def sorted_quantile_draws(
         stable: Shape (m,), ascending.
         p: In (0, 1).
         rng: The source of randomness.
-        contrast: Of what.
+        change: Of what.
         draws: How many.
 
     Returns:
@@ -112,7 +112,7 @@ def sorted_quantile_draws(
     for values in (canary, stable):
         ordered = sorted_values(values)
         arms.append(ordered[_ranks(ordered.size, p, rng, draws) - 1])
-    return _contrast(arms[0], arms[1], contrast)
+    return _change(arms[0], arms[1], change)
 
 
 def histogram_quantile_draws(
@@ -121,7 +121,7 @@ def histogram_quantile_draws(
     p: float,
     *,
     rng: np.random.Generator,
-    contrast: Contrast = Contrast.RELATIVE,
+    change: Change = Change.RELATIVE,
     draws: int = DRAWS,
 ) -> FloatArray | Unknown:
     """Bootstrap draws of the change of a quantile, from histograms; stable's epochs have the canary's shares.
@@ -131,7 +131,7 @@ def histogram_quantile_draws(
         stable: The same epochs.
         p: In (0, 1).
         rng: The source of randomness.
-        contrast: Of what.
+        change: Of what.
         draws: How many.
 
     Returns:
@@ -155,11 +155,11 @@ def histogram_quantile_draws(
         for counts in (counts_c[0], counts_s[0]):
             bins, filled = histogram_arrays(dict(zip(numbers.tolist(), counts.astype(int).tolist(), strict=True)))
             arms.append(values_at_ranks(bins, filled, _ranks(int(filled.sum()), p, rng, draws)))
-        return _contrast(arms[0], arms[1], contrast)
+        return _change(arms[0], arms[1], change)
     share = counts_c.sum(axis=1) / counts_s.sum(axis=1)
     at_c = _mixture_draws(numbers, counts_c, np.ones_like(share), p, rng, draws)
     at_s = _mixture_draws(numbers, counts_s, share, p, rng, draws)
-    return _contrast(at_c, at_s, contrast)
+    return _change(at_c, at_s, change)
 
 
 def bucket_draws(
@@ -168,7 +168,7 @@ def bucket_draws(
     *,
     rng: np.random.Generator,
     kind: Kind = Kind.MEAN,
-    contrast: Contrast = Contrast.RELATIVE,
+    change: Change = Change.RELATIVE,
     draws: int = DRAWS,
 ) -> FloatArray | Unknown:
     """Bootstrap draws of the change of a mean or a ratio, resampling hash buckets: clusters stay whole.
@@ -178,7 +178,7 @@ def bucket_draws(
         stable: The same epochs.
         rng: The source of randomness.
         kind: ``MEAN`` (total over values) or ``RATIO`` (total over size).
-        contrast: Of what.
+        change: Of what.
         draws: How many.
 
     Returns:
@@ -211,11 +211,11 @@ def bucket_draws(
         for arm, (total, size, _) in enumerate(pair):
             resampled = rng.multinomial(total.size, np.full(total.size, 1 / total.size), draws)
             at[arm] += weight * ratio_of(resampled @ total, resampled @ size)
-    if contrast is Contrast.DIFFERENCE:
+    if change is Change.DIFFERENCE:
         whole = sum(1 / sum(1 / sums[2].sum() for sums in pair) for pair in cells)
         difference: FloatArray = (at[0] - at[1]) / whole
         return difference
-    return _contrast(at[0], at[1], contrast)
+    return _change(at[0], at[1], change)
 
 
 def ratio_of(above: FloatArray, below: FloatArray) -> FloatArray:
@@ -277,8 +277,8 @@ def _bucket_sums(buckets: Mapping[int, Tally], kind: Kind) -> tuple[FloatArray, 
     return sums[0], sums[1], sums[2]
 
 
-def _contrast(canary: FloatArray, stable: FloatArray, contrast: Contrast) -> FloatArray:
-    if contrast is Contrast.RELATIVE:
+def _change(canary: FloatArray, stable: FloatArray, change: Change) -> FloatArray:
+    if change is Change.RELATIVE:
         return ratio_of(canary, stable) - 1
     with np.errstate(invalid="ignore"):  # infinite minus infinite is named NaN
         return canary - stable

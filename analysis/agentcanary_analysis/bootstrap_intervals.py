@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
 from agentcanary_analysis.aggregates import Tally
-from agentcanary_analysis.bootstrap import DRAWS, Contrast, bucket_draws, ratio_of
+from agentcanary_analysis.bootstrap import DRAWS, Change, bucket_draws, ratio_of
 from agentcanary_analysis.means import log_delta_interval
 from agentcanary_analysis.metrics import Kind
 from agentcanary_analysis.one_look import Limits, Unknown, checked_confidence
@@ -106,7 +106,7 @@ def bca_interval(
 
 
 def proportion_jackknife(
-    canary: Sequence[Proportion], stable: Sequence[Proportion], *, contrast: Contrast = Contrast.RELATIVE
+    canary: Sequence[Proportion], stable: Sequence[Proportion], *, change: Change = Change.RELATIVE
 ) -> list[tuple[FloatArray, FloatArray]]:
     """For ``bca_interval``: per epoch and arm the change with an event, and with a unit without one, left out.
 
@@ -128,7 +128,7 @@ def proportion_jackknife(
                 changed = [rate.copy() for rate in rates]
                 changed[arm][epoch] = max(events, 0.0) / max(n[epoch] - 1, 1)
                 at_c, at_s = np.array([changed[0] @ weight]), np.array([changed[1] @ weight])
-                difference = contrast is Contrast.DIFFERENCE
+                difference = change is Change.DIFFERENCE
                 values.append(float(((at_c - at_s) / weight.sum() if difference else ratio_of(at_c, at_s) - 1)[0]))
             counts = np.array([rows for _, rows in kinds])
             result.append((np.array(values)[counts > 0], counts[counts > 0]))
