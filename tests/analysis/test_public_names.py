@@ -12,7 +12,8 @@ import agentcanary_analysis
 
 def test_every_public_name_exists_and_they_are_sorted() -> None:
     names = agentcanary_analysis.__all__
-    assert names == sorted(names)
+    # Constants, classes, functions, each by name: the order that the linter keeps.
+    assert names == sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
     assert len(set(names)) == len(names)
     for name in names:
         assert getattr(agentcanary_analysis, name) is not None
@@ -21,7 +22,7 @@ def test_every_public_name_exists_and_they_are_sorted() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
-        _ = agentcanary_analysis.no_such_name  # type: ignore[attr-defined]  # the point of the test
+        _ = agentcanary_analysis.no_such_name
 
 
 @pytest.mark.parametrize("module", ["", ".metrics", ".checks", ".aggregates", ".histogram", ".one_look"])
