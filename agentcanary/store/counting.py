@@ -1,0 +1,324 @@
+"""Counting: each look adds the cohorts that came of age since the last one. A counted cohort never changes.
+
+A count has three steps, so that the store is locked for moments only. It announces up to when conversations are
+admitted: one that is stored later, though it began earlier, joins the next cohort. It reads the cohorts, which nobody
+can add to any more. It adds what it found, if nobody else has meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, and_, select, update
+
+from agentcanary.assignment import Reason
+from agentcanary.errors import ConflictError
+from agentcanary.rollout import Rollout
+from agentcanary.store import turn_log
+from agentcanary.store.database import StorePart
+from agentcanary.store.ingest import stop_unsafe
+from agentcanary.store.schema import (
+    conversations,
+    counted_assignments,
+    counted_histograms,
+    counted_tallies,
+    outcomes,
+    rollouts,
+    watermarks,
+)
+from agentcanary.store.values import Conversation, Reported, refuse_uncountable, value_of
+from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Tally
+from agentcanary_analysis.histogram import bin_of
+from agentcanary_analysis.metrics import Kind, Metric
+
+# The metric under which assignments themselves are counted: at the age of 0.
+ASSIGNMENTS = ""
+# Conversations that are held in memory at a time.
+_SLICE = 5000
+HISTORY = -1
+# The newest conversations of the history that are read: enough for a quantile, and soon done.
+_HISTORY_UNITS = 50_000
+DAY = 86400.0
+
+
+class _Row(NamedTuple):
+    unit: str
+    rollout: str
+    arm: str
+    epoch: int
+    bucket: int
+    excluded: str | None
+    cohort_at: float
+    started_at: float
+    errors: int
+    aborted: int
+    open: int
+    turn_log: str
+
+
+_SUMS = ("units", "observed", "total", "total_squares", "size", "size_squares", "product")
+_COLUMNS = tuple(conversations.c[name] for name in _Row._fields)
+
+
+class Counts:
+    """What a count adds. Mutable until it is stored."""
+
+    def __init__(self) -> None:
+        self.assigned: Counter[tuple[int, str, str]] = Counter()
+        self.tallies: defaultdict[tuple[str, int, str, int], list[float]] = defaultdict(
+            lambda: [0, 0, 0.0, 0.0, 0.0, 0.0, 0.0]
+        )
+        self.bins: Counter[tuple[str, int, str, int]] = Counter()
+        self.began_before: list[str] = []
+
+    def add(self, metric: Metric, epoch: int, arm: str, bucket: int, conversation: Conversation) -> None:
+        """Add the value of one conversation."""
+        value = value_of(metric, conversation)
+        sums = self.tallies[metric.name, epoch, arm, bucket]
+        sums[0] += 1
+        if value is None:
+            return
+        number, size = value
+        if metric.kind is Kind.QUANTILE:
+            self.bins[metric.name, epoch, arm, bin_of(number)] += 1
+        # A turn that never ended has a bin, but nothing that could be added up.
+        if math.isfinite(number):
+            for position, summand in enumerate((1, number, number * number, size, size * size, number * size), 1):
+                sums[position] += summand
+
+
+class Counting(StorePart):
+    """Counts the conversations of rollouts."""
+
+    def count(self, rollout: Rollout, metrics: Sequence[Metric], until: float) -> None:
+        """Add the cohorts of ``rollout`` that came of age by ``until``.
+
+        The first count adds the agent's history before it, see ``history``.
+
+        Args:
+            rollout: The rollout.
+            metrics: What is counted, each at its own horizon.
+            until: Unix time in seconds up to which every worker has stored everything; see ``watermark``.
+
+        Raises:
+            ConflictError: If somebody else counts the same rollout now; nothing was added.
+            ValueError: If a metric cannot be counted.
+        """
+        for metric in metrics:
+            refuse_uncountable(metric)
+        with self._database.write() as connection:
+            stop_unsafe(connection, [rollout.agent], -math.inf)
+            admitted = rollouts.c.admitted_until
+            connection.execute(
+                update(rollouts)
+                .where(rollouts.c.id == rollout.id, admitted.is_(None) | (admitted < until))
+                .values(admitted_until=until)
+            )
+            done = _watermarks(connection, rollout.id)
+        began = done.get(ASSIGNMENTS, -math.inf)
+        if until <= began:
+            return
+        counts = Counts()
+        if not done:
+            quantiles = [metric for metric in metrics if metric.kind is Kind.QUANTILE]
+            self._add_history(counts, rollout.agent, rollout.stable, quantiles, rollout.created_at)
+        self._add_assignments(counts, rollout, began, until)
+        left_out = set(counts.began_before)
+        groups: defaultdict[tuple[float, float], list[Metric]] = defaultdict(list)
+        for metric in metrics:
+            groups[done.get(metric.name, -math.inf), metric.horizon].append(metric)
+        for (since, horizon), group in groups.items():
+            names = {metric.outcome for metric in group}
+            for row, conversation in self._cohorts(rollout.agent, rollout.id, since - horizon, until - horizon, names):
+                if row.excluded is None and row.unit not in left_out:
+                    for metric in group:
+                        counts.add(metric, row.epoch, row.arm, row.bucket, conversation)
+        with self._database.write() as connection:
+            if _watermarks(connection, rollout.id) != done:
+                raise ConflictError(f"rollout {rollout.id} was counted by somebody else meanwhile")
+            self._store(connection, rollout, counts, [ASSIGNMENTS, *(metric.name for metric in metrics)], until)
+
+    def history(
+        self, agent: str, version: str, metrics: Sequence[Metric], *, until: float, look_back: float = 7 * DAY
+    ) -> Aggregates:
+        """What is known of a version outside any rollout, as the stable arm of epoch -1.
+
+        Args:
+            agent: Name of the agent.
+            version: The version that served.
+            metrics: What is counted.
+            until: Unix time in seconds; a conversation counts if it was of age by then.
+            look_back: Seconds before ``until`` within which it began.
+        """
+        counts = Counts()
+        self._add_history(counts, agent, version, metrics, until, look_back)
+        tallies: dict[Cell, dict[int, Tally]] = {}
+        for (metric, epoch, arm, bucket), (units, observed, *sums) in counts.tallies.items():
+            tallies.setdefault(Cell(metric, epoch, Arm(arm)), {})[bucket] = Tally(int(units), int(observed), *sums)
+        bins: dict[Cell, dict[int, int]] = {}
+        for (metric, epoch, arm, number), n in counts.bins.items():
+            bins.setdefault(Cell(metric, epoch, Arm(arm)), {})[number] = n
+        return Aggregates(tallies=tallies, histograms=bins)
+
+    def _add_history(
+        self,
+        counts: Counts,
+        agent: str,
+        version: str,
+        metrics: Sequence[Metric],
+        until: float,
+        look_back: float = 7 * DAY,
+    ) -> None:
+        for metric in metrics:
+            refuse_uncountable(metric)
+            served = and_(conversations.c.version == version, conversations.c.excluded == Reason.NO_ROLLOUT.value)
+            since = self._newest(agent, "", until - look_back, until - metric.horizon, _HISTORY_UNITS)
+            for row, conversation in self._cohorts(agent, "", since, until - metric.horizon, {metric.outcome}, served):
+                counts.add(metric, HISTORY, Arm.STABLE.value, row.bucket, conversation)
+
+    def _add_assignments(self, counts: Counts, rollout: Rollout, since: float, until: float) -> None:
+        idle_after = rollout.plan.idle_after
+        for low, high in self._slices(rollout.agent, rollout.id, since, until):
+            window = _window(rollout.agent, rollout.id, low, high)
+            with self._database.snapshot() as connection:
+                rows = connection.execute(
+                    select(
+                        conversations.c.unit, conversations.c.epoch, conversations.c.arm, conversations.c.excluded
+                    ).where(window)
+                ).all()
+                before = _began_before(connection, window, idle_after)
+            for unit, epoch, arm, excluded in rows:
+                if excluded is None and unit in before:
+                    counts.began_before.append(unit)
+                    excluded = Reason.BEGAN_BEFORE.value
+                counts.assigned[epoch, arm, excluded or ""] += 1
+
+    def _cohorts(
+        self,
+        agent: str,
+        rollout: str,
+        since: float,
+        until: float,
+        names: set[str],
+        condition: ColumnElement[bool] | None = None,
+    ) -> Iterator[tuple[_Row, Conversation]]:
+        """The conversations whose cohort is in ``(since, until]``, with their outcomes of these names."""
+        for low, high in self._slices(agent, rollout, since, until):
+            window = _window(agent, rollout, low, high)
+            if condition is not None:
+                window = and_(window, condition)
+            with self._database.snapshot() as connection:
+                rows = [_Row._make(row) for row in connection.execute(select(*_COLUMNS).where(window))]
+                reported: defaultdict[str, list[Reported]] = defaultdict(list)
+                o, c = outcomes.c, conversations.c
+                for unit, *values in connection.execute(
+                    select(o.unit, o.name, o.value, o.at, o.confirmed)
+                    .join(conversations, (c.agent == o.agent) & (c.unit == o.unit))
+                    .where(window, o.name.in_(names))
+                ):
+                    reported[unit].append(Reported(*values))
+            for row in rows:
+                yield (
+                    row,
+                    Conversation(
+                        row.started_at, row.turn_log, row.errors, row.aborted, row.open, reported.get(row.unit, ())
+                    ),
+                )
+
+    def _newest(self, agent: str, rollout: str, since: float, until: float, units: int) -> float:
+        """The window's start, moved so that at most ``units`` conversations remain."""
+        with self._database.read() as connection:
+            start = connection.scalar(
+                select(conversations.c.cohort_at)
+                .where(_window(agent, rollout, since, until))
+                .order_by(conversations.c.cohort_at.desc())
+                .offset(units)
+                .limit(1)
+            )
+        return since if start is None else float(start)
+
+    def _slices(self, agent: str, rollout: str, since: float, until: float) -> Iterator[tuple[float, float]]:
+        """The window in parts of about ``_SLICE`` conversations."""
+        cohort_at = conversations.c.cohort_at
+        while since < until:
+            with self._database.read() as connection:
+                end = connection.scalar(
+                    select(cohort_at)
+                    .where(_window(agent, rollout, since, until))
+                    .order_by(cohort_at)
+                    .offset(_SLICE - 1)
+                    .limit(1)
+                )
+            end = until if end is None else end
+            yield since, end
+            since = end
+
+    def _store(
+        self, connection: Connection, rollout: Rollout, counts: Counts, metrics: Sequence[str], until: float
+    ) -> None:
+        key = {"rollout": rollout.id}
+        assigned = [
+            key | {"epoch": epoch, "arm": arm, "excluded": excluded, "units": units}
+            for (epoch, arm, excluded), units in counts.assigned.items()
+        ]
+        tallies = [
+            key | {"metric": metric, "epoch": epoch, "arm": arm, "bucket": bucket} | dict(zip(_SUMS, sums, strict=True))
+            for (metric, epoch, arm, bucket), sums in counts.tallies.items()
+        ]
+        bins = [
+            key | {"metric": metric, "epoch": epoch, "arm": arm, "bin": number, "n": n}
+            for (metric, epoch, arm, number), n in counts.bins.items()
+        ]
+        for table, rows in ((counted_assignments, assigned), (counted_tallies, tallies), (counted_histograms, bins)):
+            if rows:
+                insert = self._database.insert(table)
+                sums = {
+                    column.name: column + insert.excluded[column.name]
+                    for column in table.columns
+                    if not column.primary_key
+                }
+                connection.execute(insert.on_conflict_do_update(index_elements=[*table.primary_key], set_=sums), rows)
+        if counts.began_before:
+            c = conversations.c
+            for start in range(0, len(counts.began_before), 500):
+                units = counts.began_before[start : start + 500]
+                connection.execute(
+                    update(conversations)
+                    .where(c.agent == rollout.agent, c.unit.in_(units), c.rollout == rollout.id)
+                    .values(excluded=Reason.BEGAN_BEFORE.value)
+                )
+        marks = self._database.insert(watermarks)
+        connection.execute(
+            marks.on_conflict_do_update(index_elements=[*watermarks.primary_key], set_={"until": marks.excluded.until}),
+            [key | {"metric": metric, "until": until} for metric in metrics],
+        )
+
+
+def _window(agent: str, rollout: str, since: float, until: float) -> ColumnElement[bool]:
+    c = conversations.c
+    window = and_(c.agent == agent, c.rollout == rollout, c.cohort_at <= until)
+    return window if since == -math.inf else and_(window, c.cohort_at > since)
+
+
+def _watermarks(connection: Connection, rollout: str) -> dict[str, float]:
+    rows = connection.execute(select(watermarks.c.metric, watermarks.c.until).where(watermarks.c.rollout == rollout))
+    return {row.metric: row.until for row in rows}
+
+
+def _began_before(connection: Connection, window: ColumnElement[bool], idle_after: float) -> set[str]:
+    """Units of the window that were live in another rollout, or outside one, when they began in this one."""
+    c, other = conversations.c, conversations.alias("other")
+    candidates = connection.execute(
+        select(c.unit, c.started_at, other.c.turn_log)
+        .join(other, (other.c.agent == c.agent) & (other.c.unit == c.unit) & (other.c.rollout != c.rollout))
+        .where(window, other.c.started_at < c.started_at, other.c.last_turn_at > c.started_at - idle_after)
+    )
+    # The other's last turn may be after this one's first: only its turns before that tell whether it was live then.
+    return {
+        unit
+        for unit, started_at, log in candidates
+        if turn_log.active_between(turn_log.read(log), started_at - idle_after, started_at)
+    }

@@ -1,0 +1,244 @@
+"""Adding a batch: once however often it is sent, and a safety violation stops its rollout in the same transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from math import inf, nextafter
+from typing import Any
+
+from sqlalchemy import Connection, case, delete, func, literal_column, select, update
+
+from agentcanary.outcomes import SAFETY_VIOLATION
+from agentcanary.rollout import Phase
+from agentcanary.store import turn_log
+from agentcanary.store.batch import Batch, ConversationRow, OutcomeRow
+from agentcanary.store.database import Database
+from agentcanary.store.schema import batches, conversations, counted_assignments, outcomes, rollouts, violations
+
+# Rows of one statement. The driver gives up the interpreter's lock for every statement and must win it back from
+# busy request threads, up to 5 ms later: a statement a row would write 200 rows a second.
+_ROWS = 250
+# Outcomes may be received by a worker whose clock is a little behind that of the worker that began the conversation.
+_CLOCK_TOLERANCE = 5.0
+# A violation may be stored before the turn that it is about, by another worker. Within this many seconds every
+# batch looks for that; after them every count.
+_VIOLATION_WAITS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """An insert of one row as text, that can be widened to many."""
+
+    head: str
+    row: str
+    tail: str
+
+    @classmethod
+    def of(cls, sql: str) -> _Statement:
+        head, _, rest = sql.partition(" VALUES ")
+        row, closing, tail = rest.partition(")")
+        return cls(head, row + closing, tail)
+
+
+@lru_cache(maxsize=64)
+def _widened(statement: _Statement, rows: int) -> str:
+    return f"{statement.head} VALUES {', '.join([statement.row] * rows)}{statement.tail}"
+
+
+class Ingest:
+    """Writes batches.
+
+    Args:
+        database: The store's connections.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._conversations = _Statement.of(database.compiled(_add_conversation(database)))
+        self._outcomes = _Statement.of(database.compiled(_add_outcome(database)))
+
+    def add(self, batch_id: str, batch: Batch, settled: Sequence[str] = ()) -> None:
+        """Add a batch unless it was added before.
+
+        Args:
+            batch_id: Unique for ever.
+            batch: What is added.
+            settled: Ids of batches that will never be sent again, so that they need not be remembered.
+        """
+        self._database.still_there()
+        with self._database.write() as connection:
+            if settled:
+                connection.execute(delete(batches).where(batches.c.id.in_(settled)))
+            at = max((row.last_turn_at for row in batch.conversations), default=0.0)
+            at = max(at, max((row.corrected_at for row in batch.outcomes), default=0.0))
+            remember = self._database.insert(batches).values(id=batch_id, at=at).on_conflict_do_nothing()
+            if connection.execute(remember).rowcount == 0:
+                return
+            self._insert(connection, self._conversations, self._in_cohorts(connection, batch.conversations))
+            if batch.outcomes:
+                self._add_outcomes(connection, batch.outcomes)
+            for row in batch.nameless:
+                self._add_nameless(connection, row.rollout, row.arm, row.excluded, row.turns)
+            agents = {row.agent for row in batch.conversations} | {row.agent for row in batch.outcomes}
+            stop_unsafe(connection, agents, at - _VIOLATION_WAITS)
+
+    @staticmethod
+    def _insert(connection: Connection, statement: _Statement, rows: Sequence[tuple[Any, ...]]) -> None:
+        start, width = 0, _ROWS
+        while start < len(rows):
+            if start + width > len(rows):
+                # By halves, so that few texts of statements are ever made.
+                width = width // 2
+                continue
+            values = tuple(chain.from_iterable(rows[start : start + width]))
+            connection.exec_driver_sql(_widened(statement, width), values)
+            start += width
+
+    def _in_cohorts(self, connection: Connection, rows: Sequence[ConversationRow]) -> Sequence[ConversationRow]:
+        """The rows, those of them that come too late for their cohort put into the next one."""
+        names = {row.rollout for row in rows}
+        found = connection.execute(select(rollouts.c.id, rollouts.c.admitted_until).where(rollouts.c.id.in_(names)))
+        admitted = {name: until for name, until in found if until is not None}
+        if not admitted:
+            return rows
+        return [
+            row
+            if row.cohort_at > (until := admitted.get(row.rollout, -inf))
+            else row._replace(cohort_at=nextafter(until, inf))
+            for row in rows
+        ]
+
+    def _add_outcomes(self, connection: Connection, rows: Sequence[OutcomeRow]) -> None:
+        reports: dict[str, list[OutcomeRow]] = {}
+        for row in rows:
+            if row.name == SAFETY_VIOLATION:
+                reports.setdefault(row.agent, []).append(row)
+        for agent, mine in reports.items():
+            ids = [row.id for row in mine]
+            known = connection.scalar(select(func.count()).where(outcomes.c.agent == agent, outcomes.c.id.in_(ids)))
+            new = len(ids) - (known or 0)
+            connection.execute(
+                update(rollouts)
+                .where(rollouts.c.agent == agent, rollouts.c.phase.not_in([Phase.PROMOTED, Phase.ROLLED_BACK]))
+                .values(reports=rollouts.c.reports + new)
+            )
+        self._insert(connection, self._outcomes, rows)
+        for agent, mine in reports.items():
+            self._add_violations(connection, agent, [row.id for row in mine])
+
+    def _add_violations(self, connection: Connection, agent: str, ids: Sequence[str]) -> None:
+        # What is stored now decides, not what this batch holds: a later correction may already be there.
+        stored = connection.execute(select(outcomes).where(outcomes.c.agent == agent, outcomes.c.id.in_(ids))).all()
+        confirmed = [row for row in stored if row.value and row.confirmed and row.name == SAFETY_VIOLATION]
+        connection.execute(delete(violations).where(violations.c.agent == agent, violations.c.outcome.in_(ids)))
+        for row in confirmed:
+            connection.execute(
+                violations.insert().values(agent=agent, outcome=row.id, unit=row.unit, label=row.label, at=row.at)
+            )
+
+    def _add_nameless(self, connection: Connection, rollout: str, arm: str, excluded: str, turns: int) -> None:
+        table = counted_assignments
+        insert = self._database.insert(table).values(rollout=rollout, epoch=-1, arm=arm, excluded=excluded, units=turns)
+        connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=[*table.primary_key], set_={"units": table.c.units + insert.excluded.units}
+            )
+        )
+
+
+def stop_unsafe(connection: Connection, agents: Iterable[str], since: float) -> None:
+    """Stop every rollout whose canary served a conversation with a confirmed safety violation, unless it tolerates it.
+
+    Args:
+        connection: In a transaction that writes.
+        agents: Names of agents.
+        since: Unix time in seconds; older violations have been looked at.
+    """
+    for agent in agents:
+        recent = select(violations.c.outcome).where(violations.c.agent == agent, violations.c.at > since).limit(1)
+        if connection.scalar(recent) is None:
+            continue
+        for rollout, count, outcome, label, at in list(_unsafe(connection, agent)):
+            state = json.loads(
+                connection.execute(select(rollouts.c.state).where(rollouts.c.id == rollout)).scalar_one()
+            )
+            if count <= state["plan"]["max_safety_violations"] or state["drained_at"] is not None:
+                continue
+            kind = f" ({label})" if label else ""
+            connection.execute(
+                update(rollouts)
+                .where(rollouts.c.id == rollout)
+                .values(
+                    stopped_at=at,
+                    stop_reason=f"confirmed safety violation{kind} in a conversation that the canary served: "
+                    f"outcome {outcome}; {count} in this rollout",
+                    revision=rollouts.c.revision + 1,
+                )
+            )
+
+
+def served_violations(agent: str) -> Any:
+    """A query of an agent's confirmed violations with the conversations that they are about, newest last."""
+    c, v = conversations.c, violations.c
+    return (
+        select(c.rollout, c.on_canary, v.outcome, v.label, v.at)
+        .join(conversations, (c.agent == v.agent) & (c.unit == v.unit))
+        .where(v.agent == agent, v.at >= c.started_at - _CLOCK_TOLERANCE)
+        .order_by(v.at, v.outcome)
+    )
+
+
+def _unsafe(connection: Connection, agent: str) -> Iterator[tuple[str, int, str, str | None, float]]:
+    """Per rollout that can still be stopped: canary's violations so far, and the latest of them."""
+    may_stop = select(rollouts.c.id).where(
+        rollouts.c.agent == agent, rollouts.c.stopped_at.is_(None), rollouts.c.phase != Phase.PROMOTED
+    )
+    query = served_violations(agent).where(conversations.c.on_canary == 1, conversations.c.rollout.in_(may_stop))
+    latest: dict[str, tuple[int, str, str | None, float]] = {}
+    for rollout, _, outcome, label, at in connection.execute(query):
+        latest[rollout] = (latest.get(rollout, (0,))[0] + 1, outcome, label, at)
+    for rollout, (count, outcome, label, at) in latest.items():
+        yield rollout, count, outcome, label, at
+
+
+def _add_conversation(database: Database) -> Any:
+    c = conversations.c
+    insert = database.insert(conversations)
+    new = insert.excluded
+    return insert.on_conflict_do_update(
+        index_elements=[*conversations.primary_key],
+        set_={
+            "on_canary": _greater(new.on_canary, c.on_canary),
+            "started_at": case((new.started_at < c.started_at, new.started_at), else_=c.started_at),
+            "last_turn_at": _greater(new.last_turn_at, c.last_turn_at),
+            "turns": c.turns + new.turns,
+            "open": c.open + new.open,
+            "errors": c.errors + new.errors,
+            "aborted": c.aborted + new.aborted,
+            "turn_log": case(
+                (func.length(c.turn_log) < literal_column(str(turn_log.FULL)), c.turn_log + new.turn_log),
+                else_=c.turn_log,
+            ),
+        },
+    )
+
+
+def _add_outcome(database: Database) -> Any:
+    c = outcomes.c
+    insert = database.insert(outcomes)
+    new = insert.excluded
+    later = new.corrected_at > c.corrected_at
+    corrected = ("unit", "name", "value", "label", "kind", "explanation", "turn_id", "confirmed", "corrected_at")
+    return insert.on_conflict_do_update(
+        index_elements=[*outcomes.primary_key],
+        set_={name: case((later, new[name]), else_=c[name]) for name in corrected}
+        | {"at": case((new.at < c.at, new.at), else_=c.at)},
+    )
+
+
+def _greater(one: Any, other: Any) -> Any:
+    return case((one > other, one), else_=other)

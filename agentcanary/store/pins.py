@@ -1,0 +1,78 @@
+"""Pins: the stored assignments that later turns of a unit follow. The first writer wins."""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, literal_column, null, select
+
+from agentcanary.assignment import Pin, Reason
+from agentcanary.store.batch import storable
+from agentcanary.store.database import Database, StorePart
+from agentcanary.store.schema import conversations, pins
+from agentcanary_analysis.aggregates import Arm
+
+_BEGAN_BEFORE = Pin(Arm.STABLE, -1, Reason.BEGAN_BEFORE.value)
+
+
+class Pins(StorePart):
+    """The pins of a store; one statement a look-up."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        pinned = select(
+            pins.c.arm, pins.c.epoch, pins.c.excluded, pins.c.fallback, pins.c.rollout, null(), literal_column("0")
+        ).where(
+            pins.c.agent == bindparam("agent"),
+            pins.c.unit == bindparam("unit"),
+            pins.c.rollout == bindparam("rollout"),
+        )
+        recorded = select(
+            conversations.c.arm,
+            conversations.c.epoch,
+            conversations.c.excluded,
+            conversations.c.on_canary,
+            conversations.c.rollout,
+            conversations.c.last_turn_at,
+            literal_column("1"),
+        ).where(conversations.c.agent == bindparam("agent"), conversations.c.unit == bindparam("unit"))
+        insert = database.insert(pins).on_conflict_do_nothing()
+        self._look_up = database.compiled(pinned.union_all(recorded))
+        self._insert = database.compiled(insert)
+        self._read_back = database.compiled(pinned)
+
+    def pin(self, agent: str, rollout: str, unit: str, *, now: float, idle_after: float) -> Pin | None:
+        """What a unit was given before: its pin, or what was recorded of it in this rollout.
+
+        Args:
+            agent: Name of the agent.
+            rollout: Id of the rollout.
+            unit: The unit.
+            now: Unix time in seconds.
+            idle_after: Seconds without a turn after which a conversation has ended.
+
+        Returns:
+            None for a unit that is new. A conversation that is live, but not in this rollout, began before it: it
+            stays on stable and in no statistic.
+        """
+        unit = storable(unit)
+        live = False
+        recorded = None
+        for arm, epoch, excluded, flag, of_rollout, last_turn_at, is_recorded in self._database.fetch(
+            self._look_up, (agent, unit, rollout, agent, unit)
+        ):
+            if not is_recorded:
+                return Pin(Arm(arm), epoch, excluded, bool(flag))
+            if of_rollout == rollout:
+                # A unit of the canary that the canary never served fell back to stable at its first turn.
+                recorded = Pin(Arm(arm), epoch, excluded, arm == "canary" and not flag)
+            elif last_turn_at > now - idle_after:
+                live = True
+        return recorded or (_BEGAN_BEFORE if live else None)
+
+    def put_pin(self, agent: str, rollout: str, unit: str, pin: Pin, now: float) -> Pin:
+        """Store a pin unless there is one; the one that holds."""
+        unit = storable(unit)
+        row = (agent, unit, rollout, pin.arm.value, pin.epoch, pin.excluded, int(pin.fallback), now)
+        if self._database.store(self._insert, row):
+            return pin
+        ((arm, epoch, excluded, fallback, *_),) = self._database.fetch(self._read_back, (agent, unit, rollout))
+        return Pin(Arm(arm), epoch, excluded, bool(fallback))

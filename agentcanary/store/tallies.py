@@ -1,0 +1,62 @@
+"""Reading what was counted: ``Aggregates``, in one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+
+from agentcanary.errors import UnknownError
+from agentcanary.rollout import Rollout
+from agentcanary.store.database import Database
+from agentcanary.store.ingest import served_violations
+from agentcanary.store.schema import (
+    conversations,
+    counted_assignments,
+    counted_histograms,
+    counted_tallies,
+    rollouts,
+)
+from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Safety, Tally
+
+
+def aggregates(database: Database, rollout: Rollout) -> Aggregates:
+    """Everything counted of a rollout so far.
+
+    Conversations are in ``assigned`` and ``excluded`` as soon as they were counted at all, in the tallies when they
+    were of age. Safety is as of now.
+
+    Raises:
+        UnknownError: If the rollout is not in the store.
+    """
+    tallies: dict[Cell, dict[int, Tally]] = {}
+    histograms: dict[Cell, dict[int, int]] = {}
+    assigned: dict[tuple[int, Arm], int] = {}
+    excluded: dict[str, int] = {}
+    with database.snapshot() as connection:
+        reports = connection.scalar(select(rollouts.c.reports).where(rollouts.c.id == rollout.id))
+        if reports is None:
+            raise UnknownError(f"rollout {rollout.id!r} is not in the store")
+        for _, metric, epoch, arm, bucket, *sums in connection.execute(_of(counted_tallies, rollout)):
+            tallies.setdefault(Cell(metric, epoch, Arm(arm)), {})[bucket] = Tally(*sums)
+        for _, metric, epoch, arm, number, n in connection.execute(_of(counted_histograms, rollout)):
+            histograms.setdefault(Cell(metric, epoch, Arm(arm)), {})[number] = n
+        for _, epoch, arm, reason, units in connection.execute(_of(counted_assignments, rollout)):
+            if reason:
+                excluded[reason] = excluded.get(reason, 0) + units
+            else:
+                assigned[epoch, Arm(arm)] = units
+        served = connection.execute(served_violations(rollout.agent).where(conversations.c.rollout == rollout.id)).all()
+    on_canary = sum(1 for violation in served if violation.on_canary)
+    return Aggregates(
+        epochs=rollout.epochs,
+        tallies=tallies,
+        histograms=histograms,
+        assigned=assigned,
+        excluded=excluded,
+        safety=Safety(canary=on_canary, stable=len(served) - on_canary, reports=reports),
+    )
+
+
+def _of(table: Any, rollout: Rollout) -> Any:
+    return select(table).where(table.c.rollout == rollout.id)
