@@ -90,7 +90,7 @@ def _floors(floor: float | dict[str, float] | None, data: Mapping[str, Any]) -> 
         return
     for name, stated in floor.items():
         if name in known:
-            yield from floor_mistakes(known[name].kind, name, stated, (*path, name))
+            yield from floor_mistakes(known[name].kind, known[name].direction, stated, (*path, name))
         elif name not in bad:
             yield (*path, name), f"rollback.floor names an unknown metric {name!r}; {_nearest(name, list(known))}"
 
@@ -142,8 +142,6 @@ def _checks(stage: Mapping[str, Any], path: Path, metrics: tuple[Metric, ...], b
         if check.metric in asked:
             yield at, f"check {text!r} asks about the same metric as {asked[check.metric].text!r}; keep one of them"
         asked.setdefault(check.metric, check)
-        if kinds[check.metric] is Kind.RATIO:
-            yield at, f"check {text!r}: a ratio over turns is reported, not decided on; declare a mean"
-        elif stage.get("weight") == 1 and kinds[check.metric] is not Kind.COUNT:
+        if stage.get("weight") == 1 and kinds[check.metric] is not Kind.COUNT:
             problem = "cannot be met at weight 1, where nobody is on stable to compare with"
             yield at, f"check {text!r} {problem}; move it to the stage before"

@@ -15,7 +15,13 @@ from agentcanary_analysis.metrics import BUILT_IN, DEFAULT_FLOOR, DEFAULT_HORIZO
 Found = Iterator[tuple[Path, str]]
 """Path and message of what is wrong."""
 
-_OBSERVED = {"turn.error": (Kind.PROPORTION,), "turn.latency": (Kind.QUANTILE, Kind.MEAN)}
+_OBSERVED = {
+    "turn.error": Kind.PROPORTION,
+    "turn.aborted": Kind.PROPORTION,
+    "turn.latency": Kind.QUANTILE,
+    "turn.time_to_first_byte": Kind.QUANTILE,
+}
+_DIRECTIONS = {"up": Direction.UP_IS_WORSE, "down": Direction.DOWN_IS_WORSE}
 _MARGINS = {
     "error_rate": "max_error_increase",
     "task_completion_rate": "max_completion_drop",
@@ -40,12 +46,13 @@ def metric_of(section: MetricSection, horizon: float) -> Metric:
     return Metric(
         name=section.name,
         kind=kind,
-        direction=Direction.DOWN_IS_WORSE if section.worse == "down" else Direction.UP_IS_WORSE,
+        direction=_DIRECTIONS[section.worse or "up"],
         outcome=outcome,
         horizon=section.horizon or horizon,
         floor=section.floor if section.floor is not None else DEFAULT_FLOOR * (kind is Kind.PROPORTION),
         quantile=section.quantile,
-        always_measured=outcome in _OBSERVED,
+        # A turn without a body has no first byte.
+        always_measured=outcome in _OBSERVED and outcome != "turn.time_to_first_byte",
     )
 
 
@@ -106,9 +113,13 @@ def _problems(stated: Mapping[str, Any], path: Path) -> Found:
     built_in = _built_in(stated.get("name", ""))
     found = _own(stated, path) if built_in is None else _of_built_in(stated, built_in, path)
     yield from ((at, f"{where(at)} {text}") for at, text in found)
-    kind = built_in.kind if built_in is not None else stated.get("kind")
-    if stated.get("floor") is not None and kind is not None:
-        yield from floor_mistakes(Kind(kind), str(stated.get("name")), stated["floor"], (*path, "floor"))
+    if stated.get("floor") is None:
+        return
+    at = (*path, "floor")
+    if built_in is not None:
+        yield from floor_mistakes(built_in.kind, built_in.direction, stated["floor"], at)
+    elif stated.get("kind") is not None and stated.get("worse") is not None:
+        yield from floor_mistakes(Kind(stated["kind"]), _DIRECTIONS[stated["worse"]], stated["floor"], at)
 
 
 def _of_built_in(stated: Mapping[str, Any], metric: Metric, path: Path) -> Found:
@@ -125,30 +136,30 @@ def _own(stated: Mapping[str, Any], path: Path) -> Found:
 
     kind, margin = stated.get("kind"), stated.get("rollback_margin")
     if unstated("kind"):
-        yield (*path, "kind"), "is missing; write kind: proportion, mean, ratio or quantile"
+        yield (*path, "kind"), "is missing; write kind: proportion, mean or quantile"
+    if kind == "ratio":
+        text = "must not be ratio, which has no value for a conversation; write mean, of a value for each conversation"
+        yield (*path, "kind"), text
     if unstated("worse"):
         yield (*path, "worse"), "is missing; write worse: up or worse: down"
     if kind == "quantile" and unstated("quantile"):
         yield (*path, "quantile"), "is missing; write quantile: 0.95"
     if kind not in (None, "quantile") and stated.get("quantile") is not None:
         yield (*path, "quantile"), "is for kind: quantile only; leave it out"
-    if margin is not None and kind == "ratio":
-        text = "cannot be stated: a ratio over turns is reported, not decided on; declare a mean for each conversation"
-        yield (*path, "rollback_margin"), text
     if margin is not None and stated.get("worse") == "down" and margin >= 1:
         yield (*path, "rollback_margin"), f"must be below 1 where down is worse, got {margin:g}; write 0.05 for 5 %"
     outcome = stated.get("outcome") or ""
-    if outcome.startswith("turn.") and kind is not None and Kind(kind) not in _OBSERVED.get(outcome, ()):
-        text = (
-            f"{outcome!r} is not observed as a {kind}; write turn.error (proportion) or turn.latency (quantile, mean)"
-        )
-        yield (*path, "outcome"), text
+    if outcome.startswith("turn.") and kind is not None and _OBSERVED.get(outcome) != kind:
+        known = ", ".join(f"{name} ({observed.value})" for name, observed in _OBSERVED.items())
+        yield (*path, "outcome"), f"{outcome!r} is not observed as a {kind}; known: {known}"
 
 
-def floor_mistakes(kind: Kind, name: str, floor: float, path: Path) -> Found:
+def floor_mistakes(kind: Kind, worse: Direction, floor: float, path: Path) -> Found:
     """A floor that a metric of that kind cannot have."""
-    if kind in (Kind.QUANTILE, Kind.COUNT, Kind.RATIO):
-        yield path, f"{where(path)} cannot be stated: {name!r} is a {kind.value} and takes no floor; leave it out"
+    if kind is Kind.COUNT:
+        yield path, f"{where(path)} cannot be stated: a count takes no floor; leave it out"
+    elif kind is Kind.QUANTILE and worse is Direction.DOWN_IS_WORSE and floor > 0:
+        yield path, f"{where(path)} cannot be stated: a quantile that is worse when down takes no floor; leave it out"
     elif kind is Kind.PROPORTION and floor >= 1:
         yield path, f"{where(path)} must be a share below 1, got {floor:g}; {share_remedy(floor)}"
 

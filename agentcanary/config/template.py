@@ -1,6 +1,6 @@
 """The text of a first canary.yaml. Pure.
 
-Lines that begin with ``# `` explain; lines that begin with ``#`` and a key are settings at their defaults.
+A line of ``# `` and text explains; what else begins with ``#`` is a setting, nearly all at their defaults.
 """
 
 from __future__ import annotations

@@ -166,7 +166,8 @@ def _at(metric: Metric, boundary: Boundary, known: float | None) -> str:
         whose = f"where stable has {_percent(value)}" if known is None else f"at your {_percent(value)}"
         return f"{_percent(min(max(boundary.at(value), 0.0), 1.0))} {whose}"
     if known is None:
-        return f"{boundary.ratio:g} × stable's"
+        floor = {Direction.UP_IS_WORSE: "plus", Direction.DOWN_IS_WORSE: "minus"}[metric.direction]
+        return f"{boundary.ratio:g} × stable's" + (f" {floor} {metric.floor:g}" if metric.floor else "")
     return f"{boundary.at(known):.4g} at your {known:.4g}"
 
 

@@ -161,11 +161,6 @@ ONE_MISTAKE = {
             "compare with; move it to the stage before"
         ),
     ),
-    "check on a ratio": (
-        METRICS + "  - {name: cost, kind: ratio, worse: up}\n"
-        "canary_stages: [{name: a, weight: 0.1, checks: [cost_increase < 0.1]}, {name: b, weight: 1}]",
-        "canary.yaml:6: check 'cost_increase < 0.1': a ratio over turns is reported, not decided on; declare a mean",
-    ),
     "alpha out of range": (
         NAMES + "alpha: 5",
         "canary.yaml:4: alpha must be less than 1, got 5; write 0.05 for 5 %",
@@ -204,11 +199,15 @@ ONE_MISTAKE = {
         NAMES + "rollback:\n  floor:\n    error_rat: 0.01",
         "canary.yaml:6: rollback.floor names an unknown metric 'error_rat'; did you mean 'error_rate'?",
     ),
-    "floor of a quantile": (
-        NAMES + "rollback: {floor: {p95_latency: 1}}",
+    "floor of a count": (
+        NAMES + "rollback: {floor: {safety_violations: 1}}",
+        ("canary.yaml:4: rollback.floor.safety_violations cannot be stated: a count takes no floor; leave it out"),
+    ),
+    "floor of a quantile that is worse when down": (
+        METRICS + "  - {name: score, kind: quantile, quantile: 0.1, worse: down, floor: 1}",
         (
-            "canary.yaml:4: rollback.floor.p95_latency cannot be stated: 'p95_latency' is a quantile and takes no "
-            "floor; leave it out"
+            "canary.yaml:5: metrics[0].floor cannot be stated: a quantile that is worse when down takes no floor; "
+            "leave it out"
         ),
     ),
     "floor that is text": (
@@ -366,7 +365,7 @@ ONE_MISTAKE = {
     ),
     "metric without kind": (
         METRICS + "  - {name: cost, worse: up}",
-        "canary.yaml:5: metrics[0].kind is missing; write kind: proportion, mean, ratio or quantile",
+        "canary.yaml:5: metrics[0].kind is missing; write kind: proportion, mean or quantile",
     ),
     "unknown kind": (
         METRICS + "  - {name: cost, kind: avg, worse: up}",
@@ -384,18 +383,19 @@ ONE_MISTAKE = {
         METRICS + "  - {name: quality, kind: mean, worse: down, rollback_margin: 1.5}",
         "canary.yaml:5: metrics[0].rollback_margin must be below 1 where down is worse, got 1.5; write 0.05 for 5 %",
     ),
-    "margin of a ratio": (
-        METRICS + "  - {name: cost, kind: ratio, worse: up, rollback_margin: 0.1}",
+    "a ratio over turns": (
+        METRICS + "  - {name: cost, kind: ratio, worse: up}",
         (
-            "canary.yaml:5: metrics[0].rollback_margin cannot be stated: a ratio over turns is reported, not decided "
-            "on; declare a mean for each conversation"
+            "canary.yaml:5: metrics[0].kind must not be ratio, which has no value for a conversation; "
+            "write mean, of a value for each conversation"
         ),
     ),
     "outcome that is not observed": (
         METRICS + "  - {name: tokens, kind: mean, worse: up, outcome: turn.tokens}",
         (
             "canary.yaml:5: metrics[0].outcome 'turn.tokens' is not observed as a mean; "
-            "write turn.error (proportion) or turn.latency (quantile, mean)"
+            "known: turn.error (proportion), turn.aborted (proportion), turn.latency (quantile), "
+            "turn.time_to_first_byte (quantile)"
         ),
     ),
     "metric twice": (
@@ -512,7 +512,7 @@ def test_every_mistake_is_reported_at_once_in_the_order_of_the_file() -> None:
         "    weight: 0.2\n"  # 12: falls, and is not 1
         "rollback:\n"
         "  max_error_increase: 10\n"  # 14: percent
-        "  floor: {p95_latency: 1}\n"  # 15: no floor, in a section with another mistake
+        "  floor: {safety_violations: 1}\n"  # 15: no floor, in a section with another mistake
         "metrics:\n"
         "  - {name: cost, kind: avg, rollback_margin: -1}\n"  # 17: three mistakes
     )
