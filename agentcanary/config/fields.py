@@ -133,10 +133,13 @@ def _target(value: object) -> Target:
     # The URL itself is in no message: it may contain a token.
     if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
         raise refused("has a webhook that is no URL; write webhook: https://host/path")
+    # Read by what will send to it; httpx is loaded only where there is a webhook.
+    from httpx import URL, InvalidURL
+
     try:
-        parts = urlsplit(url)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        parts = URL(url)
+        valid = parts.scheme in {"http", "https"} and bool(parts.host) and bool(urlsplit(url).netloc)
+    except (InvalidURL, ValueError):
         valid = False
     if not valid:
         raise refused("has a webhook that is no http or https URL; write webhook: https://host/path")
