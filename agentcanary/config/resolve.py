@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 from agentcanary.config.declared_metrics import metrics_of
 from agentcanary.config.sections import FileSection, PromotionSection, RollbackSection, StageSection
@@ -132,4 +133,8 @@ def _promotion(rollback: RollbackSection, promotion: PromotionSection) -> tuple[
 def _store(url: str, folder: Path) -> str:
     if not url.startswith(_SQLITE):
         return url
-    return f"{_SQLITE}{folder / url.removeprefix(_SQLITE)}"
+    file = url.removeprefix(_SQLITE)
+    if file.startswith("/"):
+        return url
+    # The URL's own path is encoded already; the folder's name is not.
+    return f"{_SQLITE}{quote(str(folder))}/{file}"

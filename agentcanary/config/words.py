@@ -42,6 +42,8 @@ def in_words(config: Config) -> list[str]:
         *(f"  {boundary_in_words(plan, criterion, config.traffic.stable)}" for criterion in plan.criteria),
         f"  {_safety(plan)}",
         *_caveats(config),
+        _promise(plan),
+        *_patience(plan),
         "",
         f"Notifications: {', '.join(_target(target) for target in config.notify) or 'none'}",
         f"Store: {shown_url(config.store)}",
@@ -238,6 +240,17 @@ def _safety(plan: Plan) -> str:
     if tolerated == 0:
         return "safety violations: one that is confirmed stops the canary at once"
     return f"safety violations: more than {tolerated:,} confirmed ones stop the canary at once"
+
+
+def _promise(plan: Plan) -> str:
+    back, forward = f"{plan.alpha * 100:g} %", f"{plan.alpha_promote * 100:g} %"
+    return f"Of canaries within every boundary at most {back} are rolled back, of those beyond one {forward} promoted."
+
+
+def _patience(plan: Plan) -> Iterator[str]:
+    if plan.max_duration is not None:
+        policy = {"hold": "it is said, and the rollout goes on", "rollback": "rolled back", "pause": "paused"}
+        yield f"Undecided after {format_duration(plan.max_duration)}: {policy[plan.on_inconclusive.value]}."
 
 
 def _caveats(config: Config) -> Iterator[str]:

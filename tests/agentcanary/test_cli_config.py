@@ -141,6 +141,8 @@ def test_validate_uses_what_is_known_of_the_traffic() -> None:
             "  safety violations: more than 2 confirmed ones stop the canary at once",
         ),
         ("rollback: {floor: 0.02}", "  errors: judged against 7.5 % where stable has 5.0 % (+10 % and 2 points)"),
+        ("", "Of canaries within every boundary at most 5 % are rolled back, of those beyond one 5 % promoted."),
+        ("max_duration: 7d\non_inconclusive: pause", "Undecided after 7d: paused."),
         ("rollback: {floor: 0}", "  errors: judged against 5.5 % where stable has 5.0 % (+10 %)"),
         (
             "metrics: [{name: cost, kind: mean, worse: up, floor: 0.1, rollback_margin: 0.2}]",

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from agentcanary.config import (
     Config,
@@ -215,6 +216,13 @@ def test_an_sqlite_store_is_relative_to_the_file(tmp_path: Path) -> None:
     assert load_config(str(file)).store == f"sqlite:///{tmp_path}/data/my.sqlite3"
     file.write_text(NAMES + "store: sqlite:////var/lib/my.sqlite3")
     assert load_config(file).store == "sqlite:////var/lib/my.sqlite3"
+
+
+def test_the_folder_of_an_sqlite_store_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "100%20?#ä b"
+    folder.mkdir()
+    (folder / "canary.yaml").write_text(NAMES)
+    assert make_url(load_config(folder / "canary.yaml").store).database == f"{folder}/.agentcanary/support.sqlite3"
 
 
 def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
