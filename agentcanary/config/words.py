@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from agentcanary.config.durations import format_duration
+from agentcanary.config.shown_urls import shown_url, shown_webhook
 from agentcanary.config.values import Config, Log, Webhook
 from agentcanary.plan import Advance, Criterion, Plan, Stage
 from agentcanary_analysis.checks import Boundary
@@ -129,29 +129,6 @@ def boundary_in_words(plan: Plan, criterion: Criterion, stable: Mapping[str, flo
 def label(metric: Metric) -> str:
     """The name of a metric in a sentence."""
     return _LABELS.get(metric.name, metric.name)
-
-
-def shown_url(url: str) -> str:
-    """A URL without its password and options.
-
-    >>> shown_url("postgresql+psycopg://agent:secret@db/canary")
-    'postgresql+psycopg://agent:***@db/canary'
-    """
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url.partition("?")[0]
-    place = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{parts.username or ''}:***@{place}{parts.path}"
-
-
-def shown_webhook(url: str) -> str:
-    """A webhook's scheme and host; the rest is often a secret.
-
-    >>> shown_webhook("https://hooks.example.com/services/T0/B0/secret")
-    'https://hooks.example.com/…'
-    """
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…"
 
 
 def _target(target: Log | Webhook) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from agentcanary.config.words import shown_webhook
+from agentcanary.config.shown_urls import shown_webhook
 from agentcanary.effects.events import Notification, cloud_event
 from agentcanary.errors import NotificationError
 

@@ -11,8 +11,9 @@ from typer.testing import CliRunner, Result
 
 from agentcanary.cli.config import register
 from agentcanary.config import load_config, parse_config
+from agentcanary.config.shown_urls import shown_url, shown_webhook
 from agentcanary.config.template import first_config
-from agentcanary.config.words import in_data, in_words, shown_url, shown_webhook
+from agentcanary.config.words import in_data, in_words
 from agentcanary.presets import PRESETS
 
 CASES = Path(__file__).parent / "cases"
