@@ -54,10 +54,8 @@ class Leases(StorePart):
             )
         return renewed.rowcount == 1
 
-    def release(self, agent: str, owner: str, fence: int) -> None:
-        """Let somebody else have it at once."""
+    def release(self, agent: str, owner: str) -> None:
+        """Let somebody else have it at once; nothing when ``owner`` does not hold it."""
         c = leases.c
         with self._database.write() as connection:
-            connection.execute(
-                update(leases).where(c.agent == agent, c.owner == owner, c.fence == fence).values(expires_at=0.0)
-            )
+            connection.execute(update(leases).where(c.agent == agent, c.owner == owner).values(expires_at=0.0))
