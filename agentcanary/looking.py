@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from agentcanary.plan import Plan
 from agentcanary.rollout import Rollout
 from agentcanary_analysis.aggregates import Aggregates
+from agentcanary_analysis.metrics import Kind, Metric
 from agentcanary_analysis.verdict import Findings, judge
 
 
@@ -27,3 +29,8 @@ def findings_of(rollout: Rollout, aggregates: Aggregates) -> Findings:
         proof_weight=plan.proof_weight,
         max_safety_violations=plan.max_safety_violations,
     )
+
+
+def counted_metrics(plan: Plan) -> tuple[Metric, ...]:
+    """The metrics whose conversations are counted; counts (safety) are read where they are recorded."""
+    return tuple(metric for metric in plan.metrics if metric.kind is not Kind.COUNT)

@@ -6,7 +6,7 @@ and last the maximum duration. Nothing later can hide anything earlier, and ever
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
@@ -267,3 +267,14 @@ def _drain(rollout: Rollout, live: int, now: float) -> Transition:
     reason = "no live conversation is left" if live == 0 else f"{live} conversations outlasted drain_after"
     following = replace(rollout, drained_at=now, revision=rollout.revision + 1)
     return changed(rollout, following, now, Verdict.HOLD, CONTROLLER, "drained", reason, ())
+
+
+def should_start(existing: Sequence[Rollout], *, stable: str, canary: str | None) -> bool:
+    """True when the configured pair of versions is to be rolled out by itself.
+
+    A pair that ever had a rollout is never started by itself again, least of all one that was rolled back. And the
+    version that an earlier rollout left behind is drained first.
+    """
+    if canary is None or any((rollout.stable, rollout.canary) == (stable, canary) for rollout in existing):
+        return False
+    return all(rollout.phase.ended and rollout.drained_at is not None for rollout in existing)

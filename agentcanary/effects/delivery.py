@@ -1,0 +1,53 @@
+"""Delivers what the outbox holds: each effect until it is done, in the order in which they were caused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from agentcanary.effects.backoff import next_attempt
+from agentcanary.effects.events import notification
+from agentcanary.effects.notifications import Notifier
+from agentcanary.rollout import EffectKind, Rollout
+from agentcanary.store import Pending
+
+log = structlog.get_logger("agentcanary")
+
+
+class Outbox(Protocol):
+    """Where effects wait."""
+
+    def due(self, now: float, agent: str | None = None) -> Sequence[Pending]:
+        """Effects to try now, in the order in which they were caused."""
+
+    def done(self, effect_id: str, now: float) -> None:
+        """Note that an effect is done."""
+
+    def failed(self, effect_id: str, error: str, next_attempt: float) -> None:
+        """Note that an attempt failed, and when the next one is due."""
+
+    def rollouts(self, agent: str | None = None) -> Sequence[Rollout]:
+        """The rollouts of an agent."""
+
+
+def deliver(outbox: Outbox, notify: Notifier, *, agent: str, now: float) -> None:
+    """Try every effect that is due. A failure delays that effect only, and nothing that was decided.
+
+    A weight needs no delivery: every worker reads it from the store. Messages are sent once or more, under the same id.
+    """
+    due = outbox.due(now, agent)
+    if not due:
+        return
+    rollouts = {rollout.id: rollout for rollout in outbox.rollouts(agent)}
+    for pending in due:
+        if pending.effect.kind is EffectKind.NOTIFY:
+            told = notification(pending.effect, rollouts[pending.rollout], effect_id=pending.id, at=pending.created_at)
+            try:
+                notify(told)
+            except Exception as error:  # noqa: BLE001 (a notifier may be the user's; a lost message is retried)
+                outbox.failed(pending.id, str(error) or type(error).__name__, next_attempt(pending.attempts + 1, now))
+                log.warning("agentcanary.notification_failed", agent=agent, effect=pending.id, error=str(error))
+                continue
+        outbox.done(pending.id, now)
