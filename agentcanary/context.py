@@ -24,7 +24,10 @@ class RunningTurn(Protocol):
         """Make ``error`` its outcome, whatever the response looks like."""
 
 
-_running: ContextVar[tuple[RunningTurn, ...]] = ContextVar("agentcanary", default=())
+running: ContextVar[tuple[RunningTurn, ...]] = ContextVar("agentcanary", default=())
+"""The turns that run, the innermost last."""
+
+
 _stable_versions: dict[str, str] = {}
 
 Bound = Token[tuple[RunningTurn, ...]]
@@ -32,12 +35,12 @@ Bound = Token[tuple[RunningTurn, ...]]
 
 def enter(turn: RunningTurn) -> Bound:
     """Make a turn the running one, inside those that run already. Undone by ``leave``."""
-    return _running.set((*_running.get(), turn))
+    return running.set((*running.get(), turn))
 
 
 def leave(bound: Bound) -> None:
     """Undo ``enter``, in the same task or thread."""
-    _running.reset(bound)
+    running.reset(bound)
 
 
 def set_stable_version(agent: str, version: str) -> None:
@@ -47,7 +50,7 @@ def set_stable_version(agent: str, version: str) -> None:
 
 def current_turn(agent: str | None = None) -> RunningTurn | None:
     """The running turn, or None outside of one. See ``current``."""
-    turns = _running.get()
+    turns = running.get()
     if agent is None:
         return turns[-1] if turns else None
     return next((turn for turn in reversed(turns) if turn.assignment.view.agent == agent), None)
@@ -78,7 +81,7 @@ def current_version() -> str:
     Raises:
         LookupError: Outside of a turn, where there is no ``Canary`` or there are several.
     """
-    turns = _running.get()
+    turns = running.get()
     if turns:
         return turns[-1].assignment.version
     if len(_stable_versions) == 1:

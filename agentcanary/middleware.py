@@ -15,11 +15,21 @@ from time import perf_counter
 from typing import Protocol
 from weakref import WeakSet
 
-from agentcanary import context
-from agentcanary.assignment import Reason, RolloutView, assign, bucket, force, needs_pin, on_stable
+from agentcanary.assignment import (
+    Assignment,
+    Reason,
+    RolloutView,
+    assign,
+    bucket,
+    force,
+    needs_pin,
+    on_stable,
+    place,
+)
+from agentcanary.context import running
 from agentcanary.conversation import Finder, Problem, SignedCookie, find_user, is_browser
 from agentcanary.lifespan import Lifespan, Receive, Scope, Send
-from agentcanary.observe import HttpTurn, Sink, WebSocketTurn
+from agentcanary.observe import HttpTurn, Sink, WebSocketTurn, with_cookie
 from agentcanary.pins import PinKeeper
 from agentcanary.versions import ASGIApp, VersionApp
 from agentcanary_analysis.aggregates import Arm
@@ -113,7 +123,13 @@ class CanaryMiddleware:
                 await self._first_start()
             view, fresh = host.view()
             now = host.clock()
-            unit = host.finder.at_once(scope) if view.sticky else turn_id
+            if view.sticky:
+                try:
+                    unit = host.finder.first(scope)
+                except Exception:  # noqa: BLE001 (``search`` below says what is wrong)
+                    unit = None
+            else:
+                unit = turn_id
             key = unit
             if unit is None or (host.user_finder is not None and view.sticky):
                 unit, key, receive, cookie = await self._find(scope, receive, unit)
@@ -122,17 +138,8 @@ class CanaryMiddleware:
             elif unit is None or key is None:
                 assignment = on_stable(view, "", Reason.NO_CONVERSATION)
             else:
-                buckets = bucket(view.salt, key)
-                if not view.sticky or buckets.assignment >= view.max_weight:
-                    assignment = assign(view, unit, buckets, now=now, fresh=fresh)
-                else:
-                    known = host.pins.known(view, unit, buckets)
-                    if known is not None:
-                        assignment = known
-                    elif needs_pin(view, buckets):
-                        assignment = await host.pins.resolve(view, unit, buckets, now=now, fresh=fresh)
-                    else:
-                        assignment = assign(view, unit, buckets, now=now, fresh=fresh)
+                placed = place(view, unit, key, now, fresh)
+                assignment = placed or await self._pinned(view, unit, key, now=now, fresh=fresh)
         except Exception as error:  # noqa: BLE001 (whatever we got wrong, the request is served)
             host.degraded("assignment", error)
             try:
@@ -143,8 +150,9 @@ class CanaryMiddleware:
 
         turn: HttpTurn | WebSocketTurn
         if kind == "http":
-            head = scope["method"] == "HEAD"
-            turn = HttpTurn(host, assignment, turn_id, begun, now, receive, send, head=head, cookie=cookie)
+            if cookie is not None:
+                send = with_cookie(send, cookie)
+            turn = HttpTurn(host, assignment, turn_id, begun, now, receive, send)
         else:
             turn = WebSocketTurn(host, assignment, turn_id, begun, now, receive, send)
         app = self.app
@@ -152,23 +160,28 @@ class CanaryMiddleware:
             if self._versions:
                 app = self._app_for(turn, scope)
             scope.setdefault("state", {})["agentcanary"] = turn.assignment
-        except Exception as error:  # noqa: BLE001 (as above)
+            host.record(turn.started)
+        except Exception as error:  # noqa: BLE001 (as above: a full disk, or a bug of ours)
             host.degraded("dispatch", error)
         telemetry = host.telemetry
-        traced = telemetry.look(begun)
-        turn.begin(traced=traced)
-        token = telemetry.enter(turn.span) if traced else None
-        bound = context.enter(turn)
+        traced = telemetry.on if begun < telemetry.look_at else telemetry.look(begun)
+        token = None
+        if traced:
+            turn.trace()
+            token = telemetry.enter(turn.span)
+        bound = running.set((*running.get(), turn))
         try:
             await app(scope, turn.receive, turn.send)
         except BaseException as error:
             turn.raised(error)
             raise
         else:
-            turn.returned()
+            if not turn.ended:
+                turn.returned()
         finally:
-            context.leave(bound)
-            telemetry.leave(token)
+            running.reset(bound)
+            if token is not None:
+                telemetry.leave(token)
 
     async def start(self) -> None:
         """Start the canary. Raises nothing."""
@@ -185,6 +198,16 @@ class CanaryMiddleware:
             await self._host.stop()
         except Exception as error:  # noqa: BLE001 (as above)
             self._host.degraded("stop", error)
+
+    async def _pinned(self, view: RolloutView, unit: str, key: str, *, now: float, fresh: bool) -> Assignment:
+        """The assignment of a unit whose pin may have the say."""
+        buckets = bucket(view.salt, key)
+        known = self._host.pins.known(view, unit, buckets)
+        if known is not None:
+            return known
+        if needs_pin(view, buckets):
+            return await self._host.pins.resolve(view, unit, buckets, now=now, fresh=fresh)
+        return assign(view, unit, buckets, now=now, fresh=fresh)
 
     async def _find(
         self, scope: Scope, receive: Receive, unit: str | None

@@ -18,13 +18,14 @@ A turn ends with the last chunk, not when the application returns: background ta
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import perf_counter
 from typing import Any, Protocol
 
 from opentelemetry.trace import Span
 
 from agentcanary.assignment import Assignment
+from agentcanary.clock import Clock
 from agentcanary.outcomes import Record, TurnEnded, TurnOutcome, TurnStarted
 from agentcanary.telemetry import Telemetry
 
@@ -33,11 +34,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 TRUNCATED = "truncated"
-_NO_BODY = frozenset({204, 304})
 _FAILED = frozenset({408, 429})
 _LEFT = 499
 _NORMAL_CLOSE = frozenset({1000, 1001, 1005})
 _VANISHED = frozenset({1006, 1012})
+_OK, _ERROR, _ABORTED = TurnOutcome.OK, TurnOutcome.ERROR, TurnOutcome.ABORTED
+_new = tuple.__new__
 
 
 class Sink(Protocol):
@@ -45,12 +47,11 @@ class Sink(Protocol):
 
     Attributes:
         telemetry: Spans and metrics.
+        clock: The time of rollouts.
     """
 
     telemetry: Telemetry
-
-    def clock(self) -> float:
-        """Unix time in seconds."""
+    clock: Clock
 
     def record(self, record: Record) -> None:
         """Take a record; returns at once."""
@@ -60,7 +61,10 @@ class Sink(Protocol):
 
 
 class Turn:
-    """One turn, from its request to the end of its response.
+    """One turn, from its request to the end of its response: pass ``receive`` and ``send`` to the application, then
+    call ``returned`` or ``raised``.
+
+    Nothing that it does by itself raises: the response matters more than its record.
 
     Args:
         sink: Where it is recorded.
@@ -68,106 +72,30 @@ class Turn:
         turn_id: Unique id of the turn.
         begun: ``perf_counter()`` at the request.
         started_at: Unix time at the request.
-    """
+        receive: The server's.
+        send: The server's.
+    """  # noqa: D205 (one sentence)
 
     __slots__ = (
+        "_accepted",
         "_begun",
+        "_expected",
         "_failed",
         "_first_byte",
+        "_headers",
+        "_left",
+        "_receive",
+        "_send",
+        "_sent",
         "_sink",
-        "_started",
+        "_status",
         "assignment",
         "ended",
         "span",
+        "started",
+        "traced",
         "turn_id",
     )
-
-    def __init__(self, sink: Sink, assignment: Assignment, turn_id: str, begun: float, started_at: float) -> None:
-        self._sink = sink
-        self.assignment = assignment
-        self.turn_id = turn_id
-        self._begun = begun
-        self._first_byte: float | None = None
-        self._failed: str | None = None
-        self.ended = False
-        self.span: Span | None = None
-        self._started = TurnStarted(turn_id, assignment, started_at)
-
-    def begin(self, *, traced: bool) -> None:
-        """Record its start. Raises nothing."""
-        # A request without a conversation belongs to no unit: it is measured and traced, and not recorded.
-        if self.assignment.unit:
-            try:
-                self._sink.record(self._started)
-            except Exception as error:  # noqa: BLE001 (a full disk or a bug of ours must not break a request)
-                self._sink.degraded("record", error)
-        if traced:
-            try:
-                self.span = self._sink.telemetry.begin(self.assignment, self.turn_id)
-            except Exception as error:  # noqa: BLE001 (a sampler or span processor may be anybody's)
-                self._sink.degraded("telemetry", error)
-
-    def fail(self, error_type: str) -> None:
-        """Make ``error`` its outcome, whatever the response looks like."""
-        self._failed = error_type
-
-    def end(self, outcome: TurnOutcome, error_type: str | None = None) -> None:
-        """Record its end, once. Raises nothing: the response matters more than its record."""
-        if self.ended:
-            return
-        self.ended = True
-        if self._failed is not None:
-            outcome, error_type = TurnOutcome.ERROR, self._failed
-        sink, started = self._sink, self._started
-        latency = perf_counter() - self._begun
-        try:
-            if started.assignment.unit:
-                sink.record(
-                    TurnEnded(
-                        started.turn_id,
-                        started.assignment,
-                        started.started_at,
-                        sink.clock(),
-                        latency,
-                        self._first_byte,
-                        outcome,
-                        error_type,
-                    )
-                )
-        except Exception as error:  # noqa: BLE001 (a full disk or a bug of ours must not break a response)
-            sink.degraded("record", error)
-        try:
-            sink.telemetry.end(
-                self.span,
-                self.assignment,
-                latency=latency,
-                time_to_first_byte=self._first_byte,
-                outcome=outcome,
-                error_type=error_type,
-            )
-        except Exception as error:  # noqa: BLE001 (a span processor or exporter may be anybody's)
-            sink.degraded("telemetry", error)
-
-    def raised(self, error: BaseException) -> None:
-        """End it with an exception that left the application."""
-        if isinstance(error, Exception):
-            self.end(TurnOutcome.ERROR, error_name(error))
-        else:
-            # Cancelled: the server gave the request up because the client left, or because it shuts down.
-            self.end(TurnOutcome.ABORTED)
-
-
-class HttpTurn(Turn):
-    """A turn over HTTP: pass ``receive`` and ``send`` to the application, then call ``returned`` or ``raised``.
-
-    Args besides those of ``Turn``:
-        receive: The server's.
-        send: The server's.
-        head: True for HEAD: the response has no body, whatever its ``content-length`` says.
-        cookie: A header to add to the response.
-    """
-
-    __slots__ = ("_cookie", "_expected", "_head", "_left", "_receive", "_send", "_sent", "_status")
 
     def __init__(
         self,
@@ -178,19 +106,80 @@ class HttpTurn(Turn):
         started_at: float,
         receive: Receive,
         send: Send,
-        *,
-        head: bool = False,
-        cookie: tuple[bytes, bytes] | None = None,
     ) -> None:
-        super().__init__(sink, assignment, turn_id, begun, started_at)
+        self._sink = sink
+        self.assignment = assignment
+        self.turn_id = turn_id
+        self._begun = begun
+        self.started = _new(TurnStarted, (turn_id, assignment, started_at))
         self._receive = receive
         self._send = send
-        self._head = head
-        self._cookie = cookie
+        self._first_byte: float | None = None
         self._status = 0
+        self._headers: Iterable[tuple[bytes, bytes]] = ()
         self._expected: int | None = None
         self._sent = 0
-        self._left = False
+        self._failed: str | None = None
+        self._accepted = self._left = self.ended = self.traced = False
+        self.span: Span | None = None
+
+    def trace(self) -> None:
+        """Start its span, and measure it when it ends."""
+        self.traced = True
+        try:
+            self.span = self._sink.telemetry.begin(self.assignment, self.turn_id)
+        except Exception as error:  # noqa: BLE001 (a sampler or span processor may be anybody's)
+            self._sink.degraded("telemetry", error)
+
+    def fail(self, error_type: str) -> None:
+        """Make ``error`` its outcome, whatever the response looks like."""
+        self._failed = error_type
+
+    def end(self, outcome: TurnOutcome, error_type: str | None = None) -> None:
+        """Record its end, once."""
+        if self.ended:
+            return
+        self.ended = True
+        latency = perf_counter() - self._begun
+        if self._failed is not None:
+            outcome, error_type = _ERROR, self._failed
+        sink = self._sink
+        turn_id, assignment, started_at = self.started
+        try:
+            sink.record(
+                _new(
+                    TurnEnded,
+                    (turn_id, assignment, started_at, sink.clock(), latency, self._first_byte, outcome, error_type),
+                )
+            )
+        except Exception as error:  # noqa: BLE001 (a full disk or a bug of ours must not break a response)
+            sink.degraded("record", error)
+        if self.traced:
+            try:
+                sink.telemetry.end(
+                    self.span,
+                    self.assignment,
+                    latency=latency,
+                    time_to_first_byte=self._first_byte,
+                    outcome=outcome,
+                    error_type=error_type,
+                )
+            except Exception as error:  # noqa: BLE001 (a span processor or exporter may be anybody's)
+                sink.degraded("telemetry", error)
+
+    def raised(self, error: BaseException) -> None:
+        """End it with an exception that left the application."""
+        if isinstance(error, Exception):
+            self.end(_ERROR, error_name(error))
+        else:
+            # Cancelled: the server gave the request up because the client left, or because it shuts down.
+            self.end(_ABORTED)
+
+
+class HttpTurn(Turn):
+    """A turn over HTTP."""
+
+    __slots__ = ()
 
     async def receive(self) -> Message:
         """A message from the server; notes that the client left."""
@@ -199,29 +188,32 @@ class HttpTurn(Turn):
             self._left = True
         return message
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """A message to the server; notes status, first byte, length and end."""
-        last = False
-        if not self.ended:
-            kind = message["type"]
-            if kind == "http.response.body":
-                body = message.get("body")
-                if body:
-                    self._sent += len(body)
-                    if self._first_byte is None:
-                        self._first_byte = perf_counter() - self._begun
-                last = not message.get("more_body")
-            elif kind == "http.response.start":
-                self._status = message["status"]
-                for name, value in message.get("headers", ()):
-                    if name == b"content-length":
-                        self._expected = None if self._head or not value.isdigit() else int(value)
-                        break
-                if self._cookie is not None:
-                    message = {**message, "headers": [*message.get("headers", ()), self._cookie]}
-            elif kind == "http.response.pathsend":
-                # The server sends a file: it knows the length, we do not.
-                self._first_byte, self._expected, last = perf_counter() - self._begun, None, True
+        kind = message["type"]
+        if kind == "http.response.body":
+            if not self.ended:
+                return self._send_body(message)
+        elif kind == "http.response.start":
+            self._status = message["status"]
+            self._headers = message.get("headers", ())
+        elif kind == "http.response.pathsend" and not self.ended:
+            return self._send_file(message)
+        return self._send(message)
+
+    async def _send_body(self, message: Message) -> None:
+        last = not message.get("more_body")
+        if last and self._first_byte is None:
+            # In one piece, the usual case: the server checks the length of what it is given at once.
+            if message.get("body"):
+                self._first_byte = perf_counter() - self._begun
+        else:
+            body = message.get("body")
+            if body:
+                self._sent += len(body)
+                if self._first_byte is None:
+                    self._first_byte = perf_counter() - self._begun
+                    self._expected = _content_length(self._headers)
         try:
             await self._send(message)
         except OSError:
@@ -229,56 +221,67 @@ class HttpTurn(Turn):
             self._left = True
             raise
         if last:
-            self._complete()
+            if self._status < 400 and self._expected is None:
+                self.end(_OK)
+            else:
+                self._complete()
+
+    async def _send_file(self, message: Message) -> None:
+        # The server sends the file, and knows its length.
+        self._first_byte = perf_counter() - self._begun
+        await self._send(message)
+        self._complete()
 
     def returned(self) -> None:
         """End it, if it has not ended with its last chunk."""
         if self.ended:
             return
         if self._left:
-            self.end(TurnOutcome.ABORTED)
+            self.end(_ABORTED)
         else:
-            self.end(TurnOutcome.ERROR, TRUNCATED)
+            self.end(_ERROR, TRUNCATED)
 
     def raised(self, error: BaseException) -> None:
         """End it with an exception; after the client left, whatever is raised is a consequence of that."""
         if self._left:
-            self.end(TurnOutcome.ABORTED)
+            self.end(_ABORTED)
         else:
             super().raised(error)
 
     def _complete(self) -> None:
         status = self._status
         if status >= 500 or status in _FAILED:
-            self.end(TurnOutcome.ERROR, str(status))
+            self.end(_ERROR, str(status))
         elif status == _LEFT:
-            self.end(TurnOutcome.ABORTED)
-        elif self._expected is not None and self._expected != self._sent and status not in _NO_BODY:
-            self.end(TurnOutcome.ERROR, TRUNCATED)
+            self.end(_ABORTED)
+        elif self._expected is not None and self._expected != self._sent:
+            self.end(_ERROR, TRUNCATED)
         else:
-            self.end(TurnOutcome.OK)
+            self.end(_OK)
+
+
+def _content_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return None
+
+
+def with_cookie(send: Send, cookie: tuple[bytes, bytes]) -> Send:
+    """``send`` that adds a header to the response."""
+
+    def sending(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), cookie]}
+        return send(message)
+
+    return sending
 
 
 class WebSocketTurn(Turn):
-    """A turn over a WebSocket: pass ``receive`` and ``send`` on, then call ``returned`` or ``raised``."""
+    """A turn over a WebSocket."""
 
-    __slots__ = ("_accepted", "_receive", "_send", "_status")
-
-    def __init__(
-        self,
-        sink: Sink,
-        assignment: Assignment,
-        turn_id: str,
-        begun: float,
-        started_at: float,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        super().__init__(sink, assignment, turn_id, begun, started_at)
-        self._receive = receive
-        self._send = send
-        self._accepted = False
-        self._status = 0
+    __slots__ = ()
 
     async def receive(self) -> Message:
         """A message from the server; notes that the client closed."""
@@ -293,7 +296,7 @@ class WebSocketTurn(Turn):
         try:
             await self._send(message)
         except OSError:
-            self.end(TurnOutcome.ABORTED)
+            self.end(_ABORTED)
             raise
         if kind == "websocket.send":
             if self._first_byte is None:
@@ -307,24 +310,24 @@ class WebSocketTurn(Turn):
             self._status = message["status"]
         elif kind == "websocket.http.response.body" and not message.get("more_body"):
             if self._status >= 500 or self._status in _FAILED:
-                self.end(TurnOutcome.ERROR, str(self._status))
+                self.end(_ERROR, str(self._status))
             else:
-                self.end(TurnOutcome.OK)
+                self.end(_OK)
 
     def returned(self) -> None:
         """End it: servers close with 1000 for an application that returns, and refuse if it never accepted."""
         if self._accepted:
-            self.end(TurnOutcome.OK)
+            self.end(_OK)
         else:
-            self.end(TurnOutcome.ERROR, TRUNCATED)
+            self.end(_ERROR, TRUNCATED)
 
     def _closed(self, code: int) -> None:
         if code in _NORMAL_CLOSE:
-            self.end(TurnOutcome.OK)
+            self.end(_OK)
         elif code in _VANISHED:
-            self.end(TurnOutcome.ABORTED)
+            self.end(_ABORTED)
         else:
-            self.end(TurnOutcome.ERROR, str(code))
+            self.end(_ERROR, str(code))
 
 
 def error_name(error: BaseException) -> str:

@@ -82,6 +82,10 @@ class Telemetry:
         meter_provider: By default the global one, whenever it is set.
         shown_id: What is shown of a conversation id: itself, or a keyed hash of it.
 
+    Attributes:
+        on: True when there is anything to trace or to measure.
+        look_at: When to call ``look`` again, in seconds of the caller's monotonic clock.
+
     Raises:
         ValueError: If ``span`` is none of the three.
     """
@@ -104,8 +108,8 @@ class Telemetry:
         self._meters = meter_provider
         self._measures = meter_provider is not None
         self._traces = span != "off"
-        # In seconds of the caller's monotonic clock.
-        self._look_at = float("-inf")
+        self.on = self._annotates or self._tracer is not None or self._measures
+        self.look_at = float("-inf")
         self._view: RolloutView | None = None
         self._of_view: dict[str, dict[str, Any]] = {}
         self._of_turn: dict[tuple[object, ...], dict[str, Any]] = {}
@@ -133,7 +137,7 @@ class Telemetry:
         )
 
     def look(self, now: float) -> bool:
-        """Look whether providers have been configured, at most once a second.
+        """Look whether providers have been configured. Due when ``look_at`` has come; in between ``on`` holds.
 
         Args:
             now: Seconds of a monotonic clock.
@@ -141,18 +145,18 @@ class Telemetry:
         Returns:
             True when there is anything to trace or to measure.
         """
-        if now >= self._look_at:
-            self._look_at = now + _LOOK_EVERY
-            if self._traces and self._tracer is None:
-                provider = trace.get_tracer_provider()
-                if not isinstance(provider, ProxyTracerProvider):
-                    self._tracer = provider.get_tracer(PROVIDER)
-            if not self._measures:
-                # The API has no public question for this; the proxy's instruments do nothing.
-                self._measures = type(metrics.get_meter_provider()).__name__ != "_ProxyMeterProvider"
-            if (self._tracer is not None or not self._traces) and self._measures:
-                self._look_at = _NEVER
-        return self._tracer is not None or self._annotates or self._measures
+        self.look_at = now + _LOOK_EVERY
+        if self._traces and self._tracer is None:
+            provider = trace.get_tracer_provider()
+            if not isinstance(provider, ProxyTracerProvider):
+                self._tracer = provider.get_tracer(PROVIDER)
+        if not self._measures:
+            # The API has no public question for this; the proxy's instruments do nothing.
+            self._measures = type(metrics.get_meter_provider()).__name__ != "_ProxyMeterProvider"
+        if (self._tracer is not None or not self._traces) and self._measures:
+            self.look_at = _NEVER
+        self.on = self._annotates or self._tracer is not None or self._measures
+        return self.on
 
     def begin(self, assignment: Assignment, turn_id: str) -> Span | None:
         """Start the span of a turn, or None when nothing is traced."""
@@ -181,10 +185,9 @@ class Telemetry:
             return None
         return attach(in_context(span))
 
-    def leave(self, token: Token[Context] | None) -> None:
+    def leave(self, token: Token[Context]) -> None:
         """Undo ``enter``."""
-        if token is not None:
-            detach(token)
+        detach(token)
 
     def end(
         self,

@@ -48,7 +48,7 @@ class JsonField:
             if not isinstance(value, dict):
                 return None
             value = value.get(key)
-        return cleaned_json(value, max_length=self.max_length)
+        return cleaned_json(value, self.max_length)
 
 
 def parsed(body: bytes, fields: Sequence[JsonField]) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agentcanary.conversation.body import MAX_BODY, JsonField, Receive, read_document
@@ -46,23 +46,22 @@ class Finder:
         places: Extractors that are called with the scope, and fields of a JSON body. The body is read only when no
             place before the first of its fields had an id.
         max_body: Bodies of more bytes are handed on without being looked into.
+        first: The first place, where nearly every request has its id: a shortcut. Where it gives none or raises,
+            ``search`` says what there is.
+
+    Raises:
+        ValueError: If there is no place to look at.
     """
 
     places: tuple[Extractor | JsonField, ...]
     max_body: int = MAX_BODY
+    first: Extractor = field(init=False, repr=False)
 
-    def at_once(self, scope: Scope) -> str | None:
-        """The id, if the first place has it and it can be used: what nearly every request comes to.
-
-        Only a shortcut: where this is None, ``search`` says what there is.
-        """
+    def __post_init__(self) -> None:
+        if not self.places:
+            raise ValueError("there is no place to look for an id; name one, such as header: x-conversation-id")
         first = self.places[0]
-        if isinstance(first, JsonField):
-            return None
-        try:
-            return first(scope)
-        except Exception:  # noqa: BLE001 (an extractor may be the user's; ``search`` calls it again and reports it)
-            return None
+        object.__setattr__(self, "first", _nowhere if isinstance(first, JsonField) else first)
 
     async def search(self, scope: Scope, receive: Receive) -> Found:
         """The id, or why there is none. Raises nothing that an extractor raises."""
@@ -96,6 +95,10 @@ class Finder:
         return tuple(place for place in self.places if isinstance(place, JsonField))
 
 
+def _nowhere(scope: Scope) -> None:
+    """For a list that begins with a body, which only ``search`` reads."""
+
+
 def finder(
     places: Iterable[tuple[str, str]] = DEFAULT_PLACES,
     *,
@@ -114,7 +117,7 @@ def finder(
     Raises:
         ValueError: If a place is unknown, or none is left.
 
-    >>> finder([("header", "x-session-id")]).at_once({"headers": [(b"x-session-id", b"s-1")]})
+    >>> finder([("header", "x-session-id")]).first({"headers": [(b"x-session-id", b"s-1")]})
     's-1'
     """
     found: list[Extractor | JsonField] = []

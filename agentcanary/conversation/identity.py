@@ -39,7 +39,7 @@ class UnusableIdError(ValueError):
         self.problem = problem
 
 
-def cleaned(raw: bytes | str, *, max_length: int = MAX_LENGTH) -> str:
+def cleaned(raw: bytes | str, max_length: int = MAX_LENGTH) -> str:
     r"""An id as it is used: printable, without spaces around it, 1 to ``max_length`` characters.
 
     Raises:
@@ -66,7 +66,7 @@ def cleaned(raw: bytes | str, *, max_length: int = MAX_LENGTH) -> str:
     return text
 
 
-def cleaned_json(value: object, *, max_length: int = MAX_LENGTH) -> str | None:
+def cleaned_json(value: object, max_length: int = MAX_LENGTH) -> str | None:
     """An id that stood in a JSON document; None for null, which clients send before they have one.
 
     Integers are ids to many applications; booleans, fractions, lists and objects are not.
@@ -78,7 +78,7 @@ def cleaned_json(value: object, *, max_length: int = MAX_LENGTH) -> str | None:
     ('41', 'c-1', None)
     """
     if isinstance(value, str):
-        return cleaned(value, max_length=max_length)
+        return cleaned(value, max_length)
     if value is None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 256:
