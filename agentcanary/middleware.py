@@ -160,15 +160,13 @@ class CanaryMiddleware:
             if self._versions:
                 app = self._app_for(turn, scope)
             scope.setdefault("state", {})["agentcanary"] = turn.assignment
-            host.record(turn.started)
+            host.put(turn.started)
         except Exception as error:  # noqa: BLE001 (as above: a full disk, or a bug of ours)
             host.degraded("dispatch", error)
         telemetry = host.telemetry
         traced = telemetry.on if begun < telemetry.look_at else telemetry.look(begun)
-        token = None
-        if traced:
-            turn.trace()
-            token = telemetry.enter(turn.span)
+        turn.begin(traced=traced)
+        token = telemetry.enter(turn.span) if traced else None
         bound = running.set((*running.get(), turn))
         try:
             await app(scope, turn.receive, turn.send)

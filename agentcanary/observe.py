@@ -53,7 +53,7 @@ class Sink(Protocol):
     telemetry: Telemetry
     clock: Clock
 
-    def record(self, record: Record) -> None:
+    def put(self, record: Record) -> None:
         """Take a record; returns at once."""
 
     def degraded(self, kind: str, error: BaseException | None = None) -> None:
@@ -123,13 +123,23 @@ class Turn:
         self._accepted = self._left = self.ended = self.traced = False
         self.span: Span | None = None
 
-    def trace(self) -> None:
-        """Start its span, and measure it when it ends."""
-        self.traced = True
+    def begin(self, *, traced: bool) -> None:
+        """Record its start.
+
+        Args:
+            traced: True to start its span, too, and to measure it when it ends.
+        """
+        sink = self._sink
         try:
-            self.span = self._sink.telemetry.begin(self.assignment, self.turn_id)
-        except Exception as error:  # noqa: BLE001 (a sampler or span processor may be anybody's)
-            self._sink.degraded("telemetry", error)
+            sink.put(self.started)
+        except Exception as error:  # noqa: BLE001 (a full disk or a bug of ours must not break a request)
+            sink.degraded("record", error)
+        if traced:
+            self.traced = True
+            try:
+                self.span = sink.telemetry.begin(self.assignment, self.turn_id)
+            except Exception as error:  # noqa: BLE001 (a sampler or span processor may be anybody's)
+                sink.degraded("telemetry", error)
 
     def fail(self, error_type: str) -> None:
         """Make ``error`` its outcome, whatever the response looks like."""
@@ -146,7 +156,7 @@ class Turn:
         sink = self._sink
         turn_id, assignment, started_at = self.started
         try:
-            sink.record(
+            sink.put(
                 _new(
                     TurnEnded,
                     (turn_id, assignment, started_at, sink.clock(), latency, self._first_byte, outcome, error_type),

@@ -48,9 +48,6 @@ class Finder:
         max_body: Bodies of more bytes are handed on without being looked into.
         first: The first place, where nearly every request has its id: a shortcut. Where it gives none or raises,
             ``search`` says what there is.
-
-    Raises:
-        ValueError: If there is no place to look at.
     """
 
     places: tuple[Extractor | JsonField, ...]
@@ -58,9 +55,7 @@ class Finder:
     first: Extractor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.places:
-            raise ValueError("there is no place to look for an id; name one, such as header: x-conversation-id")
-        first = self.places[0]
+        first = self.places[0] if self.places else _nowhere
         object.__setattr__(self, "first", _nowhere if isinstance(first, JsonField) else first)
 
     async def search(self, scope: Scope, receive: Receive) -> Found:
@@ -115,7 +110,7 @@ def finder(
         max_length: Characters.
 
     Raises:
-        ValueError: If a place is unknown, or none is left.
+        ValueError: If a place is unknown.
 
     >>> finder([("header", "x-session-id")]).first({"headers": [(b"x-session-id", b"s-1")]})
     's-1'
