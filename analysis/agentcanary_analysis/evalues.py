@@ -23,8 +23,22 @@ FloatArray = npt.NDArray[np.float64]
 _PRIOR_SCALE = 0.7
 _PRIOR_POINTS = 48
 _PRIOR_REACH = {"harm": 16.0, "safe": 8.0}
-_BASE_RATES = (0.002, 0.005, 0.01, 0.02, 0.04, 0.07, 0.12, 0.22, 0.4, 0.6, 0.78, 0.9)
-_DIFFERENCES = {"harm": (0.01, 0.4, 12), "safe": (0.002, 0.05, 12)}
+# Stable's bad rates, and their prior weight. The growth depends little on them: a factor of two off costs 2 % of it.
+_BAD_RATES = (
+    (0.003, 0.10),
+    (0.01, 0.17),
+    (0.03, 0.19),
+    (0.08, 0.19),
+    (0.2, 0.17),
+    (0.45, 0.09),
+    (0.8, 0.05),
+    (0.96, 0.04),
+)
+# Factor on the bad rate at the line, and its prior weight; most on those that take long to tell from the line.
+_FACTORS = {
+    "harm": ((1.12, 0.20), (1.25, 0.24), (1.5, 0.21), (2.0, 0.17), (3.2, 0.12), (8.0, 0.06)),
+    "safe": ((1.06, 0.15), (1.12, 0.17), (1.2, 0.17), (1.35, 0.16), (1.6, 0.15), (2.2, 0.12), (3.5, 0.08)),
+}
 _RATE_LIMITS = (1e-4, 1 - 1e-4)
 
 
@@ -147,9 +161,9 @@ def two_by_two(
 ) -> Growth:
     """Growth of the exact 2×2 e-process against the line ``canary = ratio * stable ± floor``.
 
-    For each alternative (difference from the line × base rate) the null is represented by the point of the line that is
-    nearest to it in Kullback–Leibler divergence under the design, so that the likelihood ratio is an e-value for every
-    point on the null's side, also when the base rate changes from unit to unit. Base rates are mixed inside an epoch.
+    For each alternative (factor on the bad rate at the line × base rate) the null is represented by the point of the
+    line that is nearest to it in Kullback–Leibler divergence under the design, so that the likelihood ratio is an
+    e-value for every point on the null's side, also when the base rate changes from unit to unit.
 
     Args:
         canary_units: Units counted, shape (batch, epochs) or broadcastable.
@@ -185,57 +199,54 @@ def two_by_two(
             raise ValueError(
                 f"{name}_events must not exceed {name}_units, got {events.flat[worst]:g} of {units.flat[worst]:g}"
             )
-    alternatives = _DIFFERENCES[question.value][2]
     counted = (weights > 0) & (weights < 1) & (canary_n + stable_n > 0)
-    log_e = np.zeros((*weights.shape, alternatives))
-    log_prior = np.full(alternatives, -np.log(alternatives))
+    log_prior = _alternatives(boundary, question).log_prior
+    log_e = np.zeros((*weights.shape, log_prior.size))
     for value in np.unique(weights[counted]):
         rows = counted & (weights == value)
-        table = _table(boundary, question, float(value))
         counts = np.stack(
             [canary_k[rows], (canary_n - canary_k)[rows], stable_k[rows], (stable_n - stable_k)[rows]], axis=-1
         )
-        by_base_rate = (counts @ table.log_ratios).reshape(-1, alternatives, len(_BASE_RATES))
-        log_e[rows] = log_sum_exp(by_base_rate + table.log_base_prior)
+        log_e[rows] = counts @ _log_ratios(boundary, question, float(value))
     return Growth(log_e, log_prior)
 
 
-class _Table(NamedTuple):
-    """Log likelihood ratios of one unit: rows canary with/without, stable with/without; columns (difference, base)."""
+class _Alternatives(NamedTuple):
+    """Rates of both arms, and their log prior; each of shape (alternatives,)."""
 
-    log_ratios: FloatArray
-    log_base_prior: FloatArray
+    canary: FloatArray
+    stable: FloatArray
+    log_prior: FloatArray
+
+
+@lru_cache(maxsize=256)
+def _alternatives(boundary: Boundary, question: Question) -> _Alternatives:
+    up = boundary.direction is Direction.UP_IS_WORSE
+    factor, share = np.array(_FACTORS[question.value]).T[:, :, None]
+    bad, bad_share = np.array(_BAD_RATES).T
+    stable = np.broadcast_to(bad if up else 1 - bad, (factor.size, bad.size))
+    line = boundary.ratio * stable + boundary.shift
+    times = factor if question is Question.HARM else 1 / factor
+    canary = np.clip(times * line if up else 1 - times * (1 - line), *_RATE_LIMITS)
+    # Where the line leaves the unit square, or clipping crossed it, there is no alternative.
+    legal = (canary > line) if up == (question is Question.HARM) else (canary < line)
+    prior = np.where(legal, share * bad_share, 0.0)
+    if not legal.any():
+        raise ValueError(f"no rates are {'beyond' if question is Question.HARM else 'within'} {boundary}")
+    with np.errstate(divide="ignore"):
+        log_prior = np.log(prior / prior.sum())
+    return _Alternatives(canary.ravel(), stable.ravel(), log_prior.ravel())
 
 
 @lru_cache(maxsize=512)
-def _table(boundary: Boundary, question: Question, weight: float) -> _Table:
-    lowest, highest, points = _DIFFERENCES[question.value]
-    difference = np.geomspace(lowest, highest, points)[:, None]
-    base = np.array(_BASE_RATES)[None, :]
-    upward = (question is Question.HARM) == (boundary.direction is Direction.UP_IS_WORSE)
-    floor = boundary.floor if boundary.direction is Direction.UP_IS_WORSE else -boundary.floor
-    sign = 1.0 if upward else -1.0
-    line = boundary.ratio * base + floor
-    canary = np.clip(line + sign * difference, *_RATE_LIMITS)
-    stable = np.broadcast_to(base, canary.shape)
-    # A clipped alternative may have crossed the line: it is then no alternative, and its base rate is left out.
-    legal = sign * (canary - line) > 0
-    null_canary, null_stable = project(canary, stable, ratio=boundary.ratio, floor=floor, weight=weight)
-    log_ratios = np.stack(
-        [
-            np.log(canary / null_canary),
-            np.log((1 - canary) / (1 - null_canary)),
-            np.log(stable / null_stable),
-            np.log((1 - stable) / (1 - null_stable)),
-        ]
+def _log_ratios(boundary: Boundary, question: Question, weight: float) -> FloatArray:
+    """Log likelihood ratios of one unit: canary with and without the event, stable with and without, by alternative."""
+    canary, stable, log_prior = _alternatives(boundary, question)
+    null_canary, null_stable = project(canary, stable, ratio=boundary.ratio, floor=boundary.shift, weight=weight)
+    ratios = np.stack(
+        [canary / null_canary, (1 - canary) / (1 - null_canary), stable / null_stable, (1 - stable) / (1 - null_stable)]
     )
-    # An alternative without any base rate keeps them all at growth nothing.
-    log_ratios = np.where(legal, log_ratios, 0.0)
-    usable = np.where(legal.any(axis=1, keepdims=True), legal, True)
-    prior = usable / usable.sum(axis=1, keepdims=True)
-    with np.errstate(divide="ignore"):
-        log_base_prior = np.log(prior)
-    return _Table(log_ratios.reshape(4, -1), log_base_prior)
+    return np.where(np.isfinite(log_prior), np.log(np.maximum(ratios, 1e-300)), 0.0)
 
 
 def project(

@@ -1,0 +1,243 @@
+"""A plan's operating characteristics, by simulation of assignment, engine and state machine. Pure: rng is an argument.
+
+Conversations are drawn by their sufficient statistics (binomial splits and events), decided on by the engine that a
+controller runs, and moved by ``advance()`` itself. They are counted at once: with a horizon of half an hour everything
+happens half an hour later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from agentcanary.plan import Advance, Plan
+from agentcanary.rollout import Phase, Rollout
+from agentcanary.simulated_outcomes import Effect, Rows, SimulatedOutcomes, Truth
+from agentcanary.state_machine import Look, advance, new_rollout
+from agentcanary_analysis.batch import STATUSES, Codes, check_statuses, decide
+from agentcanary_analysis.checks import Check
+from agentcanary_analysis.evidence import Evidence, Status
+from agentcanary_analysis.metrics import Kind
+from agentcanary_analysis.questions import Line
+from agentcanary_analysis.verdict import CheckFinding, Findings
+
+__all__ = ["Effect", "End", "OperatingCharacteristics", "Truth", "simulate"]
+
+_HOUR = 3600.0
+
+
+class End(StrEnum):
+    """How a simulated rollout ended."""
+
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    HOLDING = "holding"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatingCharacteristics:
+    """How often a plan ends how, and when. One entry a simulated rollout.
+
+    Attributes:
+        ends: How it ended.
+        conversations: Conversations of both arms until then.
+        stages: Index of the stage in which it ended.
+        causes: Why it was rolled back; empty when it was not.
+    """
+
+    ends: tuple[End, ...]
+    conversations: tuple[int, ...]
+    stages: tuple[int, ...]
+    causes: tuple[str, ...]
+
+    @property
+    def runs(self) -> int:
+        """Simulated rollouts."""
+        return len(self.ends)
+
+    def count(self, end: End) -> int:
+        """Rollouts that ended so."""
+        return self.ends.count(end)
+
+    def share(self, end: End) -> float:
+        """Share of the rollouts that ended so."""
+        return self.count(end) / self.runs
+
+    def median_conversations(self, end: End) -> float | None:
+        """Median conversations, of both arms, of the rollouts that ended so; None when none did."""
+        found = [size for one, size in zip(self.ends, self.conversations, strict=True) if one is end]
+        return float(np.median(found)) if found else None
+
+
+def simulate(
+    plan: Plan,
+    truth: Truth,
+    *,
+    runs: int,
+    rng: np.random.Generator,
+    look_every: int = 200,
+    max_conversations: int = 60_000,
+    conversations_per_hour: float = 200.0,
+) -> OperatingCharacteristics:
+    """How a plan treats versions that are truly like this.
+
+    Args:
+        plan: Stages, criteria and policies.
+        truth: What the versions are like; it must name every metric that the plan judges, but for safety.
+        runs: Rollouts to simulate.
+        rng: Source of randomness.
+        look_every: Conversations of both arms between two looks.
+        max_conversations: Conversations after which a rollout without an end counts as holding.
+        conversations_per_hour: Traffic, for the stages' durations.
+
+    Raises:
+        ValueError: If the truth lacks a metric, or a number is not positive.
+    """
+    for name, value in (("runs", runs), ("look_every", look_every), ("conversations_per_hour", conversations_per_hour)):
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+    simulation = _Simulation(plan, truth, runs, rng)
+    done = 0
+    while done < max_conversations and simulation.running.size:
+        size = min(look_every, max_conversations - done)
+        done += size
+        simulation.draw(size)
+        simulation.look(now=done / conversations_per_hour * _HOUR, done=done)
+    return simulation.result(done)
+
+
+class _Simulation:
+    """Many rollouts of one plan, side by side."""
+
+    def __init__(self, plan: Plan, truth: Truth, runs: int, rng: np.random.Generator) -> None:
+        self._plan, self._violations = plan, truth.violations > 0
+        self._criteria = tuple(Line(plan.metric(one.metric), plan.boundary(one)) for one in plan.criteria)
+        self._check_lines: dict[Check, Line] = {
+            check: Line(plan.metric(check.metric), check.boundary(plan.metric(check.metric)))
+            for stage in plan.stages
+            for check in stage.checks
+            if plan.metric(check.metric).kind is not Kind.COUNT
+        }
+        lines = tuple(dict.fromkeys((*self._criteria, *self._check_lines.values())))
+        self._outcomes = SimulatedOutcomes(truth, lines, runs, rng)
+        start = Look(findings=Findings(thresholds=self._outcomes.thresholds))
+        rollout = new_rollout("simulated", "stable", "canary", plan, now=0.0, new_salt=b"simulated")
+        self._rollouts: list[Rollout] = [advance(rollout, start, now=0.0).rollout] * runs
+        self._ended_after: dict[int, int] = {}
+        self._known: dict[tuple[object, ...], tuple[tuple[Evidence, ...], tuple[CheckFinding, ...]]] = {}
+        self.running: Rows = np.arange(runs)
+        for row in range(runs):
+            self._open_epochs(row, 0)
+
+    def draw(self, size: int) -> None:
+        """The next conversations of every running rollout."""
+        epochs = np.array([len(self._rollouts[row].epochs) - 1 for row in self.running])
+        self._outcomes.draw(self.running, epochs, size)
+
+    def look(self, *, now: float, done: int) -> None:
+        """One look at every running rollout."""
+        rows, plan = self.running, self._plan
+        stages = np.array([self._rollouts[row].stage for row in rows])
+        cells = {line: self._outcomes.cells(line, rows) for line in self._criteria}
+        decisions = decide(
+            cells,
+            self._criteria,
+            self._outcomes.split(rows),
+            weight=plan.proof_weight,
+            alpha=plan.alpha,
+            alpha_promote=plan.alpha_promote,
+        )
+        conversations = self._outcomes.stage_conversations(rows, stages)
+        checks = self._checks(rows, stages, conversations)
+        still = []
+        for index, row in enumerate(rows):
+            stage = int(stages[index])
+            harmed = self._harmed(decisions.criteria[index]) if decisions.harmed[index] else ()
+            evidence, findings = self._words(stage, decisions.criteria[index], checks[index])
+            violations = int(self._outcomes.violations[row])
+            found = Findings(
+                unsafe="a safety violation" if violations > plan.max_safety_violations else "",
+                harmed=harmed,
+                invalid="sample ratio" if decisions.alarm[index] else "",
+                evidence=evidence,
+                checks=findings,
+                stage_conversations=int(conversations[index]),
+                thresholds=self._outcomes.thresholds,
+            )
+            before = len(self._rollouts[row].epochs)
+            self._rollouts[row] = advance(self._rollouts[row], Look(findings=found), now=now).rollout
+            if self._rollouts[row].phase.ended:
+                self._ended_after[int(row)] = done
+            else:
+                still.append(row)
+                self._open_epochs(int(row), before)
+        self.running = np.array(still, dtype=np.intp)
+
+    def result(self, done: int) -> OperatingCharacteristics:
+        """How all of them ended."""
+        ends = {Phase.PROMOTED: End.PROMOTED, Phase.ROLLED_BACK: End.ROLLED_BACK}
+        return OperatingCharacteristics(
+            ends=tuple(ends.get(rollout.phase, End.HOLDING) for rollout in self._rollouts),
+            conversations=tuple(self._ended_after.get(row, done) for row in range(len(self._rollouts))),
+            stages=tuple(rollout.stage for rollout in self._rollouts),
+            causes=tuple(rollout.cause for rollout in self._rollouts),
+        )
+
+    def _open_epochs(self, row: int, before: int) -> None:
+        for epoch in self._rollouts[row].epochs[before:]:
+            self._outcomes.open_epoch(row, epoch.number, weight=epoch.weight, stage=epoch.stage)
+
+    def _harmed(self, codes: Codes) -> tuple[str, ...]:
+        """Names of what may be harmed: simulation asks whether, not which."""
+        names = tuple(line.metric.name for line in self._criteria)
+        safe = STATUSES.index(Status.SAFE)
+        return tuple(name for name, code in zip(names, codes, strict=True) if code != safe) or names
+
+    def _checks(self, rows: Rows, stages: Rows, conversations: Rows) -> list[tuple[int, ...]]:
+        """Statuses of the checks of each rollout's stage, as soon as the stage has its minimum of conversations."""
+        plan = self._plan
+        statuses: list[tuple[int, ...]] = [()] * len(rows)
+        for number, stage in enumerate(plan.stages):
+            asked = np.flatnonzero((stages == number) & (conversations >= stage.min_conversations))
+            lines = [self._check_lines[check] for check in stage.checks if check in self._check_lines]
+            if not asked.size or not lines:
+                continue
+            columns = [
+                check_statuses(
+                    self._outcomes.cells(line, rows[asked]),
+                    line,
+                    weight=stage.weight if stage.weight < 1 else plan.proof_weight,
+                    alpha=plan.alpha,
+                    alpha_promote=plan.alpha_promote,
+                    prove=stage.advance is Advance.PROVEN,
+                )
+                for line in lines
+            ]
+            for position, codes in zip(asked, np.stack(columns, axis=-1).tolist(), strict=True):
+                statuses[position] = tuple(codes)
+        return statuses
+
+    def _words(
+        self, stage: int, criteria: Codes, checks: tuple[int, ...]
+    ) -> tuple[tuple[Evidence, ...], tuple[CheckFinding, ...]]:
+        """Evidence and findings with these statuses; made once."""
+        key = (stage, criteria.tobytes(), checks)
+        if key not in self._known:
+            evidence = tuple(
+                Evidence(
+                    metric=line.metric.name,
+                    boundary=line.boundary,
+                    status=STATUSES[code],
+                    log_e_harm=0.0,
+                    log_e_safe=0.0,
+                )
+                for line, code in zip(self._criteria, criteria, strict=True)
+            )
+            judged = [check for check in self._plan.stages[stage].checks if check in self._check_lines]
+            findings = tuple(
+                CheckFinding(check=check, status=STATUSES[code]) for check, code in zip(judged, checks, strict=False)
+            )
+            self._known[key] = evidence, findings
+        return self._known[key]
