@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import delete, or_, select
 
 from agentcanary.store.database import StorePart
-from agentcanary.store.schema import workers
+from agentcanary.store.schema import batches, workers
 
 # A worker whose last heartbeat is older than this many real seconds is dead.
 DEAD_AFTER = 30.0
@@ -61,8 +61,9 @@ class Workers(StorePart):
             connection.execute(beat)
 
     def leave(self, worker_id: str) -> None:
-        """Forget a worker that has stored everything and ends."""
+        """Forget a worker that has stored everything and ends, and the batches that it will never send again."""
         with self._database.write() as connection:
+            connection.execute(delete(batches).where(batches.c.id.startswith(f"{worker_id}:", autoescape=True)))
             connection.execute(delete(workers).where(workers.c.id == worker_id))
 
     def workers(self, agent: str | None = None) -> list[Worker]:
