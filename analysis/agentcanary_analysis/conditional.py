@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.signal import fftconvolve
 
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.metrics import Direction
@@ -16,6 +17,7 @@ from agentcanary_analysis.one_look import Claim
 FloatArray = NDArray[np.float64]
 
 _REACH = 14.0  # standard deviations kept on both sides of the mode; what is cut off weighs less than 1e-40
+_DIRECT = 10**7  # products up to which a convolution is summed exactly
 
 
 def conditional_p_value(
@@ -60,7 +62,7 @@ def conditional_p_value(
     start, pmf, observed = 0, np.ones(1), 0
     for k_c, n_c, k_s, n_s in zip(*columns, strict=True):
         low, weights = _split_of_events(k_c, n_c, k_s, n_s, boundary)
-        start, pmf, observed = start + low, np.convolve(pmf, weights), observed + int(k_c)
+        start, pmf, observed = start + low, _convolved(pmf, weights), observed + int(k_c)
     if pmf.size == 1:
         return 1.0
     at = observed - start
@@ -69,6 +71,13 @@ def conditional_p_value(
     tail = pmf[max(at + 1, 0) :][::-1].sum() if more else pmf[: max(at, 0)].sum()
     equal = pmf[at] if 0 <= at < pmf.size else 0.0
     return float(min(1.0, tail + share_of_equal * equal))
+
+
+def _convolved(one: FloatArray, other: FloatArray) -> FloatArray:
+    if one.size * other.size <= _DIRECT:
+        return np.convolve(one, other)
+    # By Fourier transform the tails are right to 1e-16 of the whole, which is where p-values of such sizes end.
+    return np.maximum(fftconvolve(one, other), 0.0)
 
 
 def _split_of_events(k_c: float, n_c: float, k_s: float, n_s: float, boundary: Boundary) -> tuple[int, FloatArray]:
@@ -85,7 +94,7 @@ def _split_of_events(k_c: float, n_c: float, k_s: float, n_s: float, boundary: B
         return int(first), pmf
     mode, spread = _mode_and_spread(events, n_c, n_s, odds_ratio)
     reach = _REACH * spread + 40
-    low, high = max(first, min(np.floor(mode - reach), k_c)), min(last, max(np.ceil(mode + reach), k_c))
+    low, high = max(first, np.floor(mode - reach)), min(last, np.ceil(mode + reach))
     x = np.arange(low, high)
     step = np.log(n_c - x) + np.log(events - x) - np.log(x + 1) - np.log(n_s - events + x + 1) + np.log(odds_ratio)
     log_pmf = np.concatenate([[0.0], np.cumsum(step)])

@@ -25,7 +25,7 @@ FloatArray = NDArray[np.float64]
 RARE = 10
 """Below this many events or non-events in an arm the normal distribution is not trusted (statistics of 5/95 splits)."""
 
-_MOST_UNITS = 10**15  # beyond this, counts are no longer exact in double precision
+_MOST_UNITS = 10**12  # a slip, not a count; sums of products of such counts are still exact enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +196,9 @@ def _score(
     weight = n_c * n_s / np.maximum(n_c + n_s, 1)  # zero for an epoch with an empty arm
     distance = (weight * (k_c / some_c - r * k_s / some_s - a)).sum(axis=-1)
     variance = (weight**2 * (c * (1 - c) / some_c + r**2 * s * (1 - s) / some_s)).sum(axis=-1)
-    informative = (np.abs(distance) > 0) | (variance > 1e-30)
-    spread = np.sqrt(np.maximum(variance, 1e-200))
-    return np.where(informative, np.clip(distance / spread, -1e300, 1e300), 0.0), informative
+    # No spread on the line means that no count differs from it by more than rounding.
+    informative = variance > 1e-32 * (weight**2).sum(axis=-1)
+    return np.where(informative, distance / np.sqrt(np.where(informative, variance, 1.0)), 0.0), informative
 
 
 def _one_sided(z: FloatArray, informative: NDArray[np.bool_], direction: Direction, claim: Claim) -> FloatArray:
