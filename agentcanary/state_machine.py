@@ -149,7 +149,7 @@ def _holds(rollout: Rollout, findings: Findings, now: float) -> tuple[Rollout, t
     if remaining > 0:
         holds.append(f"stage {stage.name} lasts {remaining:.0f} s more")
     missing = stage.min_conversations - findings.stage_conversations
-    if stage.weight < 1 and missing > 0:
+    if missing > 0:
         holds.append(f"stage {stage.name} needs {missing} more counted canary conversations")
     if holds:
         return rollout, tuple(holds)

@@ -1,0 +1,350 @@
+"""``Canary``: what an application holds. It wires the pieces of one agent, starts them and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from os import PathLike
+from pathlib import Path
+
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+from sqlalchemy.engine import make_url
+
+from agentcanary.assignment import Assignment, RolloutView, bucket
+from agentcanary.clock import Clock, SystemClock
+from agentcanary.config import Config, Extractor, Place, Privacy, load_config
+from agentcanary.context import set_stable_version
+from agentcanary.controller import Controller, ControlThread
+from agentcanary.conversation import Finder, SignedCookie, finder
+from agentcanary.degraded import Degraded
+from agentcanary.direct import DirectTurn
+from agentcanary.effects.notifications import Notifier, NotifyAll, notifiers_from
+from agentcanary.errors import AgentCanaryError, StoreError
+from agentcanary.outcomes import Judge, Outcome, Record
+from agentcanary.pins import PinKeeper
+from agentcanary.recorder import Recorder
+from agentcanary.security import keyed_hash, new_secret
+from agentcanary.snapshot import SnapshotKeeper
+from agentcanary.store import Store
+from agentcanary.telemetry import Telemetry
+from agentcanary.versions import Registry
+from agentcanary_analysis.aggregates import Arm
+
+_DISABLED = "AGENTCANARY_DISABLED"
+_STORED_WITHIN = 5.0
+
+
+class Canary:
+    """The canary release of one agent, in this process.
+
+    Made at import, it touches nothing; threads and connections start with the application's lifespan or its first
+    request. Several share a store.
+
+    Args:
+        config: What canary.yaml says.
+        tracer_provider: For spans; by default the global one.
+        meter_provider: For metrics; by default the global one.
+        clock: The time of rollouts.
+        notifiers: Who is told; by default what the configuration names.
+
+    Attributes:
+        config: The configuration.
+        registry: Agent objects by version.
+        without: Requests without a usable conversation id in this process, by their problem.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        clock: Clock | None = None,
+        notifiers: Sequence[Notifier] | None = None,
+    ) -> None:
+        self.config = config
+        self.registry = Registry(config.agent)
+        self.clock: Clock = clock or SystemClock()
+        self.trust_header = config.security.trust_header
+        self.cookie: SignedCookie | None = None
+        self.without: Counter[str] = Counter()
+        self._id_key = os.urandom(32)
+        self._disabled = os.environ.get(_DISABLED, "") not in ("", "0")
+        self._lock = threading.Lock()
+        self._pid = 0
+        self.store = Store(config.store)
+        self.telemetry = Telemetry(
+            config.agent,
+            span=config.telemetry.span.value,
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            shown_id=self._hashed if config.telemetry.privacy is Privacy.HASH else None,
+        )
+        self.degraded = Degraded(config.agent, count=self.telemetry.degraded)
+        self.pins = PinKeeper(self.store, idle_after=config.plan.idle_after, degraded=self.degraded)
+        self.snapshots = SnapshotKeeper(
+            self.store,
+            agent=config.agent,
+            stable=config.stable,
+            canary=config.canary,
+            clock=self.clock,
+            stale_after=config.stale_after / self.clock.speed,
+            on_failure=self.degraded,
+        )
+        self.recorder = Recorder(
+            self.store,
+            clock=self.clock,
+            journal_path=_journals(config),
+            worker_id=f"{socket.gethostname()}-{os.getpid()}",
+            agent=config.agent,
+            config_hash=_config_hash(config),
+            degraded=self.degraded,
+            totals=self._totals,
+        )
+        notify = NotifyAll(notifiers_from(config) if notifiers is None else notifiers)
+        self.controller = Controller(
+            self.store,
+            agent=config.agent,
+            stable=config.stable,
+            canary=config.canary,
+            plan=config.plan,
+            clock=self.clock,
+            owner=f"{socket.gethostname()}:{uuid.uuid4().hex}",
+            notify=notify,
+            on_verdict=self.telemetry.verdict,
+        )
+        self._control = ControlThread(
+            self.controller, every=config.look_every / self.clock.speed, on_failure=self.degraded
+        )
+        self.finder = self._finder(config.conversation.id_from)
+        self.user_finder = self._finder(config.conversation.user_from) if config.sticky_by == "user" else None
+        self.telemetry.observe(weight=lambda: self.snapshots.view.weight, queue=lambda: self.recorder.counters["queue"])
+        set_stable_version(config.agent, config.stable)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | PathLike[str] = "canary.yaml",
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        clock: Clock | None = None,
+        notifiers: Sequence[Notifier] | None = None,
+    ) -> Canary:
+        """The canary that a file describes.
+
+        Raises:
+            ConfigError: With every mistake in the file, one message each.
+        """
+        return cls(
+            load_config(path),
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            clock=clock,
+            notifiers=notifiers,
+        )
+
+    @property
+    def agent(self) -> str:
+        """Name of the agent."""
+        return self.config.agent
+
+    def view(self) -> tuple[RolloutView, bool]:
+        """The rollout as this process knows it, and whether that is fresh. No lock, no I/O."""
+        return self.snapshots.view, self.snapshots.fresh
+
+    def put(self, record: Record) -> None:
+        """Take a turn or an outcome for the store; returns at once, unless it is a safety violation."""
+        self.recorder.put(record)
+
+    def without_conversation(self, problem: str) -> None:
+        """Count a request without a usable conversation id, by its problem."""
+        self.without[problem] += 1
+
+    def record(
+        self,
+        conversation_id: str,
+        name: str,
+        value: float | None,
+        *,
+        id: str | None = None,  # noqa: A002 (the field's name everywhere)
+        label: str | None = None,
+        kind: Judge = Judge.CODE,
+        explanation: str | None = None,
+        turn_id: str | None = None,
+        confirmed: bool = True,
+    ) -> None:
+        """Record an outcome of a conversation: at any time, in any process that shares the store.
+
+        A confirmed safety violation of the canary is on disk and has stopped the canary in this process before this
+        returns; every other process follows at its next poll. Any other outcome is stored within a tenth of a second.
+
+        Args:
+            conversation_id: The conversation.
+            name: ``task_completion``, ``safety_violation``, ``satisfaction`` or any other.
+            value: The number; None when there is none, which is missing and never 0.
+            id: Makes it idempotent: the same id is counted once. By default a new one.
+            label: A category, such as the kind of violation.
+            kind: Who judged.
+            explanation: For people.
+            turn_id: The turn that it is about.
+            confirmed: False for what a classifier suspects: counted, but it stops nothing.
+
+        Raises:
+            ValueError: If the value is not finite, or the name or the conversation is empty.
+        """
+        outcome = Outcome(
+            id=id or uuid.uuid4().hex,
+            agent=self.agent,
+            conversation_id=conversation_id,
+            name=name,
+            value=None if value is None else float(value),
+            at=self.clock(),
+            label=label,
+            kind=Judge(kind),
+            explanation=explanation,
+            turn_id=turn_id,
+            confirmed=confirmed,
+        )
+        if self._disabled:
+            return
+        known = self._known(conversation_id)
+        if outcome.is_safety_violation:
+            # First this worker, then the disk: nothing may be given to the canary meanwhile.
+            tolerant = self.snapshots.rollout is not None and self.snapshots.rollout.plan.max_safety_violations > 0
+            if known is not None and known.arm is Arm.CANARY and not tolerant:
+                self.snapshots.stop_canary()
+        self.recorder.put(outcome)
+        self.telemetry.outcome(outcome, variant="" if known is None else known.arm.value)
+
+    async def arecord(self, conversation_id: str, name: str, value: float | None, **details: object) -> None:
+        """``record``, and wait until the store has it.
+
+        Args:
+            conversation_id: The conversation.
+            name: As in ``record``.
+            value: As in ``record``.
+            **details: The other arguments of ``record``.
+
+        Raises:
+            StoreError: If the store does not have it after five seconds. It is kept, and stored when that is possible.
+        """
+        self.record(conversation_id, name, value, **details)  # type: ignore[arg-type] # checked by record itself
+        if not self._disabled and not await asyncio.to_thread(self.recorder.flush_and_wait, _STORED_WITHIN):
+            raise StoreError(
+                f"the store has not taken {name} of conversation {conversation_id!r} within {_STORED_WITHIN:g} s; "
+                "it is kept in the journal and follows"
+            )
+
+    def conversation(self, key: str) -> DirectTurn:
+        """One turn of a conversation that is not HTTP: ``with canary.conversation(key) as turn:``, sync or async.
+
+        Args:
+            key: The conversation id.
+        """
+        return DirectTurn(self, key)
+
+    async def start(self) -> None:
+        """Start threads and connections, unless they run. Waits at most until the store answered once."""
+        loop = asyncio.get_running_loop()
+        started = asyncio.Event()
+
+        def run() -> None:
+            try:
+                self.start_blocking()
+            finally:
+                with suppress(RuntimeError):  # The loop was closed meanwhile.
+                    loop.call_soon_threadsafe(started.set)
+
+        # Not the event loop's own pool: the agent's work may fill it.
+        threading.Thread(target=run, name="agentcanary-start", daemon=True).start()
+        await started.wait()
+
+    def start_blocking(self) -> None:
+        """``start`` for code without an event loop. Raises nothing: what fails is tried again."""
+        if self._disabled:
+            return
+        with self._lock:
+            if self._pid == os.getpid():
+                return
+            self._pid = os.getpid()
+            self._prepare_secrets()
+            self.recorder.start()
+            self.snapshots.poll()
+            self.snapshots.start()
+            if self.config.controller:
+                self._control.start()
+
+    async def stop(self) -> None:
+        """Store what is left and end the threads."""
+        await asyncio.to_thread(self.stop_blocking)
+
+    def stop_blocking(self) -> None:
+        """``stop`` for code without an event loop."""
+        with self._lock:
+            if self._pid != os.getpid():
+                return
+            self._pid = 0
+            self._control.stop()
+            self.snapshots.stop()
+            self.recorder.close()
+            self.pins.close()
+            self.store.close()
+
+    def _totals(self) -> dict[str, int]:
+        """What went wrong in this process, for the heartbeat."""
+        return {**self.degraded.totals, **{f"no_conversation_id:{problem}": n for problem, n in self.without.items()}}
+
+    def _known(self, unit: str) -> Assignment | None:
+        """The assignment of a unit that this process has seen lately."""
+        view = self.snapshots.view
+        return self.pins.known(view, unit, bucket(view.salt, unit))
+
+    def _hashed(self, unit: str) -> str:
+        return keyed_hash(self._id_key, unit)
+
+    def _finder(self, places: Sequence[Extractor]) -> Finder:
+        conversation = self.config.conversation
+        return finder(
+            [(extractor.place.value, extractor.name) for extractor in places],
+            cookie=self.cookie,
+            max_body=conversation.max_body_bytes,
+            max_length=conversation.max_id_length,
+        )
+
+    def _prepare_secrets(self) -> None:
+        """Take the secrets that all workers share; without the store, some that hold for this process."""
+        try:
+            self._id_key = self.store.secret("conversation-id")
+            cookie_secret = self.config.security.cookie_secret or self.store.secret("cookie").hex()
+        except AgentCanaryError as error:
+            self.degraded("store", error)
+            cookie_secret = self.config.security.cookie_secret or new_secret()
+        places = self.config.conversation.id_from
+        names = [extractor.name for extractor in places if extractor.place is Place.SIGNED_COOKIE]
+        self.cookie = SignedCookie(cookie_secret, name=names[0]) if names else None
+        self.finder = self._finder(self.config.conversation.id_from)
+
+
+def _journals(config: Config) -> Path:
+    """The folder of the journals: beside an SQLite file, else beside the configuration."""
+    database = make_url(config.store)
+    if database.get_backend_name() == "sqlite" and database.database:
+        return Path(f"{database.database}.journals")
+    beside = config.file.parent if config.file is not None else Path.cwd()
+    return beside / ".agentcanary" / "journals"
+
+
+def _config_hash(config: Config) -> str:
+    """The same in two workers that would make the same rollout."""
+    meaning = json.dumps([config.agent, config.stable, config.canary, config.plan.to_dict()], sort_keys=True)
+    return blake2b(meaning.encode(), digest_size=6).hexdigest()
