@@ -36,7 +36,7 @@ _BAD_RATES = (
 )
 # Factor on the bad rate at the line, and its prior weight; most on those that take long to tell from the line.
 _FACTORS = {
-    "harm": ((1.12, 0.20), (1.25, 0.24), (1.5, 0.21), (2.0, 0.17), (3.2, 0.12), (8.0, 0.06)),
+    "harm": ((1.12, 0.19), (1.25, 0.22), (1.5, 0.20), (2.0, 0.17), (2.8, 0.16), (6.0, 0.06)),
     "safe": ((1.06, 0.15), (1.12, 0.17), (1.2, 0.17), (1.35, 0.16), (1.6, 0.15), (2.2, 0.12), (3.5, 0.08)),
 }
 _RATE_LIMITS = (1e-4, 1 - 1e-4)
