@@ -123,17 +123,17 @@ class DirectTurn:
 
     def _begin(self, assignment: Assignment, begun: float, now: float) -> None:
         host = self._host
-        turn = Turn(host, assignment, uuid.uuid4().hex, begun, now, _no_messages, _no_messages)
-        try:
-            host.put(turn.started)
-        except Exception as error:  # noqa: BLE001 (a full disk, or a bug of ours, must not end the conversation)
-            host.degraded("record", error)
-        if host.telemetry.look(begun):
-            turn.trace()
-            self._token = host.telemetry.enter(turn.span)
+        turn = Turn(host, assignment, uuid.uuid4().hex, begun, now, _nothing, _nowhere)
+        traced = host.telemetry.look(begun)
+        turn.begin(traced=traced)
+        self._token = host.telemetry.enter(turn.span) if traced else None
         self._turn = turn
         self._bound = context.enter(turn)
 
 
-async def _no_messages(*_: object) -> Message:
-    raise RuntimeError("a direct turn has no messages")
+async def _nothing() -> Message:
+    raise RuntimeError("a direct turn receives no messages")
+
+
+async def _nowhere(_: Message) -> None:
+    raise RuntimeError("a direct turn sends no messages")
