@@ -246,7 +246,7 @@ def _log_ratios(boundary: Boundary, question: Question, weight: float) -> FloatA
     ratios = np.stack(
         [canary / null_canary, (1 - canary) / (1 - null_canary), stable / null_stable, (1 - stable) / (1 - null_stable)]
     )
-    return np.where(np.isfinite(log_prior), np.log(np.maximum(ratios, 1e-300)), 0.0)
+    return np.where(np.isfinite(log_prior), np.log(ratios), 0.0)
 
 
 def project(
@@ -275,17 +275,18 @@ def project(
     if not low < high:
         raise ValueError(f"the line canary = {ratio:g} * stable {floor:+g} has no point with both rates in (0, 1)")
     below, above = np.full(canary.shape, low), np.full(canary.shape, high)
+    tiny = 1e-300
     # The divergence is convex along the line, so its slope has one root; 60 halvings reach the last bit.
     for _ in range(60):
         null_stable = (below + above) / 2
-        null_canary = np.clip(ratio * null_stable + floor, 1e-300, 1 - 1e-16)
-        slope = weight * ratio * (null_canary - canary) / (null_canary * (1 - null_canary)) + (1 - weight) * (
-            null_stable - stable
-        ) / (null_stable * (1 - null_stable))
+        null_canary = ratio * null_stable + floor
+        slope = weight * ratio * (null_canary - canary) / np.maximum(null_canary * (1 - null_canary), tiny)
+        slope += (1 - weight) * (null_stable - stable) / np.maximum(null_stable * (1 - null_stable), tiny)
         below = np.where(slope < 0, null_stable, below)
         above = np.where(slope < 0, above, null_stable)
     null_stable = (below + above) / 2
-    return ratio * null_stable + floor, null_stable
+    # With a weight next to 0 or 1 a rate may be rounded to the end of its range.
+    return np.clip(ratio * null_stable + floor, 1e-15, 1 - 1e-15), np.clip(null_stable, 1e-15, 1 - 1e-15)
 
 
 @lru_cache(maxsize=2)
