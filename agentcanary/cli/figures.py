@@ -1,0 +1,101 @@
+"""How numbers are written for people: shares, changes, e-values, times. Pure."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+from agentcanary.config.durations import UNITS, format_duration
+from agentcanary_analysis.metrics import Kind
+
+_LARGE = math.log(1e6)
+
+
+def span(seconds: float) -> str:
+    """A length of time, to two units at most.
+
+    >>> span(5025), span(93.4), span(0.2), span(200_000)
+    ('1h23m', '1m33s', '0.2s', '2d7h')
+    """
+    if seconds < 0:
+        return f"−{span(-seconds)}"
+    if seconds < 10:
+        return format_duration(round(seconds, 1))
+    step = next((finer for unit, finer in (("d", "h"), ("h", "m"), ("m", "s")) if seconds >= UNITS[unit]), "s")
+    return format_duration(seconds // UNITS[step] * UNITS[step])
+
+
+def moment(at: float) -> str:
+    """A time in UTC, to the second.
+
+    >>> moment(1767348000.7)
+    '2026-01-02 10:00:00 UTC'
+    """
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def ago(at: float, now: float) -> str:
+    """How long ago, or in how long.
+
+    >>> ago(100.0, 7300.0), ago(7300.0, 100.0)
+    ('2h ago', 'in 2h')
+    """
+    return f"{span(now - at)} ago" if now >= at else f"in {span(at - now)}"
+
+
+def value(number: float | None, kind: Kind, unit: str = "") -> str:
+    """A metric's value in one arm.
+
+    Args:
+        number: Rate, mean, quantile or count; infinite where turns never ended.
+        kind: Of the metric.
+        unit: Written behind numbers that are no share: ``s``.
+
+    >>> value(0.0612, Kind.PROPORTION), value(2.3456, Kind.QUANTILE, "s"), value(None, Kind.MEAN)
+    ('6.1 %', '2.35 s', '–')
+    """
+    if number is None:
+        return "–"
+    if math.isinf(number):
+        return "never"
+    if kind is Kind.PROPORTION:
+        return f"{number * 100:.1f} %"
+    return f"{number:.3g} {unit}".rstrip()
+
+
+def change(relative: float | None) -> str:
+    """A relative change in percent with its sign.
+
+    >>> change(0.1834), change(-0.5), change(None), change(24.0), change(float("inf"))
+    ('+18 %', '−50 %', '–', '× 25', 'without limit')
+    """
+    if relative is None:
+        return "–"
+    if math.isinf(relative):
+        return "without limit"
+    if relative >= 9:
+        return f"× {1 + relative:.3g}"
+    percent = relative * 100
+    written = f"{abs(percent):.1f}" if abs(percent) < 9.95 else f"{abs(percent):.0f}"
+    return f"{'−' if percent < 0 else '+'}{written.removesuffix('.0')} %"
+
+
+def e_value(log_e: float) -> str:
+    """An e-value, from its natural logarithm: it may be larger than any float.
+
+    >>> e_value(0.0), e_value(3.0), e_value(-9.0), e_value(2000.0)
+    ('1', '20.1', '0.000123', '1e868')
+    """
+    if log_e > _LARGE:
+        return f"1e{math.floor(log_e / math.log(10))}"
+    e = math.exp(log_e)
+    return "0" if e < 1e-6 else f"{e:.3g}"
+
+
+def count(number: int) -> str:
+    """A whole number with separators.
+
+    >>> count(12000)
+    '12,000'
+    """
+    return f"{number:,}"

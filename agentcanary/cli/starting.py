@@ -1,0 +1,147 @@
+"""Commands that make a rollout: start, and restart with fresh evidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentcanary.cli.actions import done_lines, refuse_without_reason
+from agentcanary.cli.options import CONFIG_FILE, ActorOption, AgentOption, ConfigOption, ReasonOption
+from agentcanary.cli.output import Line, show
+from agentcanary.errors import ConfigError, TransitionError, UnknownError
+
+if TYPE_CHECKING:
+    from agentcanary.cli.seat import Seat
+    from agentcanary.rollout import Rollout
+
+DuringDrainOption = Annotated[
+    bool,
+    typer.Option(
+        "--during-drain", help="Also while live conversations end on the version left behind; they go to stable."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to an application."""
+    app.command("start")(start)
+    app.command("restart")(restart)
+
+
+def start(
+    reason: ReasonOption = None,
+    config: ConfigOption = CONFIG_FILE,
+    agent: AgentOption = None,
+    actor: ActorOption = None,
+    during_drain: DuringDrainOption = False,
+) -> None:
+    """Start the rollout that the configuration names. The controller does so by itself, once for each canary."""
+    why = refuse_without_reason(reason, "start")
+    from agentcanary.cli.decisions import actor_name
+    from agentcanary.cli.seat import seat
+    from agentcanary.cli.situation import alive
+    from agentcanary.rollout import Audit, Transition, Verdict
+    from agentcanary.security import new_salt
+    from agentcanary.state_machine import new_rollout
+
+    with seat(config, agent, create=True) as at:
+        stable, canary = configured_pair(at)
+        existing = at.store.rollouts(at.agent)
+        for old in existing:
+            if (old.stable, old.canary) == (stable, canary) and old.phase.ended:
+                raise TransitionError(
+                    f"{stable} → {canary} had the rollout {old.id}, which is {old.phase.value} ({old.reason}). "
+                    f"The same version again: agentcanary restart --reason TEXT. A mended one needs a new name"
+                )
+        refuse_beside(at, existing, during_drain=during_drain)
+        now = at.clock()
+        rollout = new_rollout(at.agent, stable, canary, at.config.plan, now=now, new_salt=new_salt())
+        audit = Audit(at=now, actor=actor or actor_name(), action="create", reason=why, before="", after="pending")
+        at.store.start(rollout, audit)
+        made = Transition(rollout=rollout, verdict=Verdict.HOLD, reasons=(why,), audit=audit)
+        lines = list(done_lines(None, made, workers=len(alive(at, at.agent, now))))
+    show(lines)
+
+
+def restart(
+    reason: ReasonOption = None,
+    config: ConfigOption = CONFIG_FILE,
+    agent: AgentOption = None,
+    actor: ActorOption = None,
+    during_drain: DuringDrainOption = False,
+) -> None:
+    """Try the same canary again: new split, fresh evidence, the plan of the file, a share of the budgets."""
+    why = refuse_without_reason(reason, "restart")
+    from agentcanary.cli.decisions import actor_name
+    from agentcanary.cli.seat import seat
+    from agentcanary.cli.situation import alive
+    from agentcanary.security import new_salt
+    from agentcanary.state_machine import Action, ActionKind, advance
+    from agentcanary_analysis.weighing import budget
+
+    with seat(config, agent) as at:
+        stable, canary = configured_pair(at)
+        existing = at.store.rollouts(at.agent)
+        before = next((old for old in existing if (old.stable, old.canary) == (stable, canary)), None)
+        if before is None:
+            raise UnknownError(
+                f"{stable} → {canary} of agent {at.agent!r} never had a rollout: agentcanary start --reason TEXT"
+            )
+        refuse_beside(at, existing, during_drain=during_drain)
+        action = Action(kind=ActionKind.RESTART, actor=actor or actor_name(), reason=why, plan=at.config.plan)
+        now = at.clock()
+        transition = advance(before, action, now=now, new_salt=new_salt())
+        rollout = transition.rollout
+        at.store.start(rollout, transition.audit, transition.effects)
+        lines = list(done_lines(before, transition, workers=len(alive(at, at.agent, now))))
+    alpha, promote = (budget(share, rollout.attempt) for share in (rollout.plan.alpha, rollout.plan.alpha_promote))
+    lines.append(
+        Line(f"Attempt {rollout.attempt} has its own share of the budgets: α = {alpha:.3g}, α_P = {promote:.3g}.")
+    )
+    show(lines)
+
+
+def configured_pair(at: Seat) -> tuple[str, str]:
+    """The stable and the canary version of the configuration, which must be about the agent.
+
+    Raises:
+        ConfigError: If it is about another agent, or names no canary.
+    """
+    config = at.config
+    if at.agent != config.agent:
+        mistake = (
+            f"{at.file}: is about the agent {config.agent!r}, not {at.agent!r}; versions and plan come from the "
+            f"file, so name that agent's own with --config"
+        )
+        raise ConfigError([mistake])
+    if config.canary is None:
+        raise ConfigError([f"{at.file}: names no canary, so there is nothing to roll out; write canary: VERSION"])
+    return config.stable, config.canary
+
+
+def refuse_beside(at: Seat, existing: list[Rollout], *, during_drain: bool) -> None:
+    """Refuse a new rollout while another one runs, or has conversations that a new one would move.
+
+    Raises:
+        TransitionError: Saying what to do first.
+    """
+    from agentcanary.cli.situation import live
+    from agentcanary.plan import Pinned
+    from agentcanary.rollout import Phase
+
+    now = at.clock()
+    for old in existing:
+        if not old.phase.ended:
+            raise TransitionError(
+                f"agent {at.agent!r} has the rollout {old.id} ({old.stable} → {old.canary}), which is "
+                f"{old.phase.value}; roll it back or promote it first"
+            )
+        taken_back = old.phase is Phase.ROLLED_BACK and old.plan.pinned.get(old.cause) is not Pinned.FINISH
+        count = None if taken_back else live(at, old, now)
+        if count and not during_drain:
+            behind = old.stable if old.phase is Phase.PROMOTED else old.canary
+            raise TransitionError(
+                f"{count} live conversations of the rollout {old.id} end on {behind}; a new rollout would move them to "
+                f"{at.config.stable}. Wait until none is left (agentcanary status), or add --during-drain"
+            )

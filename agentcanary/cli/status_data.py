@@ -1,0 +1,259 @@
+"""Everything that ``status`` says of a rollout, as plain values for JSON. Pure.
+
+The terminal shows the same values, so that the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentcanary.cli.advice import next_steps
+from agentcanary.cli.evidence_data import check_data, e_data, evidence_data
+from agentcanary.cli.exit_codes import ExitCode, gate
+from agentcanary.cli.figures import span
+from agentcanary.plan import Plan, Stage
+from agentcanary.rollout import Audit, Rollout
+from agentcanary.state_machine import Look, advance
+from agentcanary.store import Worker
+from agentcanary_analysis.aggregates import Aggregates, Arm
+from agentcanary_analysis.sample_ratio import ALARM
+from agentcanary_analysis.verdict import Findings, SampleRatio
+from agentcanary_analysis.weighing import budget
+
+AUDIT_SHOWN = 5
+_ENOUGH_FOR_A_RATE = 20
+_CLOCK_TOLERANCE = 5.0
+_VERDICTS = {ExitCode.DONE: "promote", ExitCode.ROLLBACK: "rollback", ExitCode.HOLD: "hold"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What is known of a rollout at one moment.
+
+    Attributes:
+        rollout: As it is stored.
+        findings: What the evidence says.
+        aggregates: What was counted.
+        now: Unix time in seconds.
+        audit: The oldest first.
+        workers: That are alive.
+        undelivered: Messages of the rollout that could not be delivered yet, with what went wrong.
+        live: Live conversations on the version left behind, None where nothing drains.
+        differences: Where the configuration and the rollout differ, a sentence each.
+    """
+
+    rollout: Rollout
+    findings: Findings
+    aggregates: Aggregates
+    now: float
+    audit: Sequence[Audit] = ()
+    workers: Sequence[Worker] = ()
+    undelivered: Sequence[str] = ()
+    live: int | None = None
+    differences: Sequence[str] = ()
+
+
+def status_data(seen: Situation) -> dict[str, Any]:
+    """The answer of ``agentcanary status --json``. All times are Unix seconds, all spans seconds."""
+    rollout, plan = seen.rollout, seen.rollout.plan
+    transition = advance(rollout, Look(findings=seen.findings), now=seen.now)
+    ended = rollout.phase.ended
+    return {
+        "agent": rollout.agent,
+        "verdict": _VERDICTS[gate(rollout)],
+        "reasons": [rollout.reason] if ended else list(transition.reasons),
+        "at": seen.now,
+        "rollout": _rollout(rollout, seen),
+        "stage": _current_stage(rollout, seen),
+        "stages": [_stage(rollout, index) for index in range(len(plan.stages))],
+        "next_look": None if ended else {"verdict": transition.verdict.value, "reasons": list(transition.reasons)},
+        **_evidence(seen),
+        "sample_ratio": _sample_ratio(seen.findings.sample_ratio, seen.aggregates),
+        "safety": {
+            "canary": seen.aggregates.safety.canary,
+            "stable": seen.aggregates.safety.stable,
+            "reports": seen.aggregates.safety.reports,
+            "tolerated": plan.max_safety_violations,
+        },
+        "conversations": {
+            "assigned": _assigned(seen.aggregates),
+            "per_hour": conversations_per_hour(seen),
+            "excluded": dict(sorted(seen.aggregates.excluded.items())),
+        },
+        "not_measured": list(seen.findings.not_measured),
+        "warnings": warnings(seen),
+        "workers": {
+            "alive": len(seen.workers),
+            "configurations": len({worker.config_hash for worker in seen.workers}),
+            "degraded": degraded(seen.workers),
+        },
+        "audit": [_entry(entry) for entry in seen.audit[-AUDIT_SHOWN:]],
+        "next": list(next_steps(rollout, transition, seen.findings, live=seen.live, workers=len(seen.workers))),
+    }
+
+
+def stage_duration(stage: Stage, plan: Plan) -> float:
+    """Seconds that a stage lasts at least; at weight 1 the rollout bakes."""
+    return max(stage.duration, plan.bake) if stage.weight == 1 else stage.duration
+
+
+def conversations_per_hour(seen: Situation) -> float | None:
+    """New conversations of both arms an hour in this stage, or in the whole rollout while the stage has few."""
+    rollout, assigned = seen.rollout, seen.aggregates.assigned
+    end = seen.now if rollout.ended_at is None else rollout.ended_at
+    here = {epoch.number for epoch in rollout.epochs if epoch.stage == rollout.stage}
+    units, since = sum(n for (epoch, _), n in assigned.items() if epoch in here), rollout.stage_started_at
+    if units < _ENOUGH_FOR_A_RATE:
+        units, since = sum(assigned.values()), rollout.created_at
+    return units / (end - since) * 3600 if units and end > since else None
+
+
+def degraded(workers: Sequence[Worker]) -> dict[str, int]:
+    """How often something of ours went wrong in the workers that are alive, by kind."""
+    total: Counter[str] = Counter()
+    for worker in workers:
+        total.update(worker.degraded)
+    return dict(sorted(total.items()))
+
+
+def warnings(seen: Situation) -> list[str]:
+    """What people should know before they believe the rest."""
+    rollout = seen.rollout
+    found = list(seen.findings.warnings)
+    ahead = max(rollout.created_at, rollout.stage_started_at, rollout.ended_at or 0.0) - seen.now
+    if ahead > _CLOCK_TOLERANCE:
+        found.append(
+            f"the rollout's last change lies {span(ahead)} in the future: the machines' clocks differ, "
+            f"or it ran on an accelerated clock"
+        )
+    hashes = {worker.config_hash for worker in seen.workers}
+    if len(hashes) > 1:
+        found.append(f"{len(seen.workers)} workers run {len(hashes)} different configurations; is one being deployed?")
+    found += [f"not delivered yet: {message}" for message in seen.undelivered]
+    return [*found, *seen.differences]
+
+
+def _rollout(rollout: Rollout, seen: Situation) -> dict[str, Any]:
+    return {
+        "id": rollout.id,
+        "stable": rollout.stable,
+        "canary": rollout.canary,
+        "attempt": rollout.attempt,
+        "revision": rollout.revision,
+        "phase": rollout.phase.value,
+        "weight": rollout.weight,
+        "created_at": rollout.created_at,
+        "ended_at": rollout.ended_at,
+        "stopped_at": rollout.stopped_at,
+        "stop_reason": rollout.stop_reason,
+        "cause": rollout.cause,
+        "reason": rollout.reason,
+        "paused_for": rollout.paused_for,
+        "acknowledged": list(rollout.acknowledged),
+        "drained_at": rollout.drained_at,
+        "live_on_version_left_behind": seen.live,
+    }
+
+
+def _current_stage(rollout: Rollout, seen: Situation) -> dict[str, Any]:
+    stage, plan = rollout.current_stage, rollout.plan
+    started = rollout.stage_started_at if rollout.epochs else None
+    end = seen.now if rollout.ended_at is None else rollout.ended_at
+    lasts = stage_duration(stage, plan)
+    elapsed = None if started is None else max(end - started, 0.0)
+    return {
+        "name": stage.name,
+        "number": rollout.stage + 1,
+        "of": len(plan.stages),
+        "started_at": started,
+        "duration": lasts,
+        "elapsed": elapsed,
+        "remaining": None if elapsed is None or rollout.phase.ended else max(lasts - elapsed, 0.0),
+        "conversations": seen.findings.stage_conversations,
+        # At weight 1 there is no stable arm to compare with, so nothing waits for conversations.
+        "min_conversations": stage.min_conversations if stage.weight < 1 else 0,
+        "auto_rollback": stage.auto_rollback,
+        "advance": stage.advance.value,
+    }
+
+
+def _stage(rollout: Rollout, index: int) -> dict[str, Any]:
+    stage = rollout.plan.stages[index]
+    begun = any(epoch.stage == index and epoch.weight > 0 for epoch in rollout.epochs)
+    here = index == rollout.stage and not rollout.phase.ended and bool(rollout.epochs)
+    return {
+        "name": stage.name,
+        "weight": stage.weight,
+        "duration": stage_duration(stage, rollout.plan),
+        "min_conversations": stage.min_conversations if stage.weight < 1 else 0,
+        "checks": [check.text for check in stage.checks],
+        "state": "current" if here else "begun" if begun else "ahead",
+    }
+
+
+def _evidence(seen: Situation) -> dict[str, Any]:
+    plan, findings = seen.rollout.plan, seen.findings
+    alone = findings.log_e_harm_boundary
+    safe = -math.log(budget(plan.alpha_promote, seen.rollout.attempt))
+    together = alone + math.log(max(len(plan.criteria), 1))
+    per_hour = None if seen.rollout.phase.ended else conversations_per_hour(seen)
+    return {
+        "checks": [
+            check_data(
+                found,
+                plan.metric(found.check.metric),
+                log_harm_needed=alone,
+                log_safe_needed=safe,
+                per_hour=per_hour,
+            )
+            for found in findings.checks
+        ],
+        "criteria": [
+            evidence_data(
+                found, plan.metric(found.metric), log_harm_needed=together, log_safe_needed=safe, per_hour=per_hour
+            )
+            for found in findings.evidence
+        ],
+        "margins": [
+            evidence_data(
+                found, plan.metric(found.metric), log_harm_needed=alone, log_safe_needed=safe, per_hour=per_hour
+            )
+            for found in findings.margins
+        ],
+        "harm": e_data(findings.log_e_harm, alone),
+    }
+
+
+def _sample_ratio(found: SampleRatio, aggregates: Aggregates) -> dict[str, Any]:
+    weights = sorted({epoch.weight for epoch in aggregates.epochs if 0 < epoch.weight < 1})
+    split = []
+    for weight in weights:
+        numbers = [epoch.number for epoch in aggregates.epochs if epoch.weight == weight]
+        units = {arm: sum(aggregates.assigned.get((one, arm), 0) for one in numbers) for arm in Arm}
+        split.append({"weight": weight, "stable": units[Arm.STABLE], "canary": units[Arm.CANARY]})
+    return {
+        "alarm": found.alarm,
+        "reason": found.reason,
+        "assigned": e_data(found.log_e_assigned, math.log(ALARM)),
+        "counted": e_data(found.log_e_counted, math.log(ALARM)),
+        "split": split,
+    }
+
+
+def _assigned(aggregates: Aggregates) -> dict[str, int]:
+    return {arm.value: sum(n for (_, of), n in aggregates.assigned.items() if of is arm) for arm in Arm}
+
+
+def _entry(entry: Audit) -> dict[str, Any]:
+    return {
+        "at": entry.at,
+        "actor": entry.actor,
+        "action": entry.action,
+        "reason": entry.reason,
+        "before": entry.before,
+        "after": entry.after,
+    }
