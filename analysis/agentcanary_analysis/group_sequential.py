@@ -17,6 +17,7 @@ from scipy.special import ndtr, ndtri
 FloatArray = NDArray[np.float64]
 Spending = Callable[[float], float]
 
+_CLOSEST = 0.001 - 1e-12  # looks closer than a thousandth of the maximum are one look
 _REACH = 9.0  # standard deviations below which the distribution is cut off: 1e-19
 
 
@@ -90,7 +91,7 @@ def spending_bounds(times: Sequence[float], spending: Spending) -> tuple[float, 
         ``ndtr(-bound)`` is valid at that look.
 
     Raises:
-        ValueError: If times do not rise within (0, 1] or the spending function falls.
+        ValueError: If times do not rise within (0, 1], by 0.001 at least, or the spending function falls.
 
     Source:
         Armitage, McPherson and Rowe (1969), J. Royal Statistical Society A 132:235-244; Lan and DeMets (1983).
@@ -200,10 +201,13 @@ class _Walk:
         self._time = 0.0
         self._nodes = np.zeros(1)
         self._mass = np.ones(1)
-        # Gauss-Legendre nodes closer than half a standard deviation of the smallest later step.
+        # Panels of Gauss-Legendre nodes, as wide as six standard deviations of the smallest later step.
         finest = math.sqrt(min(self._steps[1:], default=1.0))
-        unit = np.polynomial.legendre.leggauss(int(min(max(160, 40 / finest), 3000)))
-        self._unit_nodes, self._unit_weights = unit[0], unit[1]
+        panels = max(12, math.ceil(2 * _REACH / (6 * finest)))
+        nodes, weights = np.polynomial.legendre.leggauss(16)
+        starts = np.arange(panels)[:, None]
+        self._unit_nodes = ((starts + (nodes + 1) / 2) * 2 / panels - 1).ravel()
+        self._unit_weights = np.tile(weights / panels, panels)
 
     def crossing(self, bound: float, floor: float = -math.inf) -> float:
         """Probability that the next look is the first beyond its bounds."""
@@ -242,9 +246,9 @@ def _shaped_bounds(times: Sequence[float], alpha: float, shape: Callable[[float]
 
 
 def _check_times(times: Sequence[float]) -> None:
-    rising = all(later - earlier > 1e-9 for earlier, later in zip([0.0, *times], times, strict=False))
+    rising = all(later - earlier >= _CLOSEST for earlier, later in zip([0.0, *times], times, strict=False))
     if not times or not rising or times[-1] > 1 + 1e-12:
-        raise ValueError(f"information times must rise within (0, 1], got {list(times)}")
+        raise ValueError(f"information times must rise within (0, 1], by {_CLOSEST:.3f} at least, got {list(times)}")
 
 
 def _checked_alpha(alpha: float) -> float:
