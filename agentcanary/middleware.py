@@ -160,7 +160,6 @@ class CanaryMiddleware:
             if self._versions:
                 app = self._app_for(turn, scope)
             scope.setdefault("state", {})["agentcanary"] = turn.assignment
-            host.put(turn.started)
         except Exception as error:  # noqa: BLE001 (as above: a full disk, or a bug of ours)
             host.degraded("dispatch", error)
         telemetry = host.telemetry

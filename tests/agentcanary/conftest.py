@@ -12,6 +12,7 @@ import pytest
 
 from agentcanary import context
 from agentcanary.assignment import Pin, RolloutView
+from agentcanary.clock import Clock
 from agentcanary.conversation import Finder, SignedCookie, finder
 from agentcanary.outcomes import Record, TurnEnded, TurnStarted
 from agentcanary.pins import PinKeeper
@@ -77,8 +78,8 @@ class PinStore:
 class FakeHost:
     """What ``Canary`` is to the middleware, in memory."""
 
-    def __init__(self, clock: FrozenClock, store: PinStore) -> None:
-        self.clock = clock
+    def __init__(self, clock: Clock, store: PinStore) -> None:
+        self.clock: Clock = clock
         self.store = store
         self.finder: Finder = finder()
         self.user_finder: Finder | None = None
