@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 
 from fastapi import Depends, FastAPI, WebSocket
@@ -18,7 +19,8 @@ app.add_middleware(CanaryMiddleware, canary=canary, exclude=["/health"])
 
 @app.get("/health")
 async def health() -> dict[str, object]:
-    """Which worker answers, and what it knows."""
+    """Which worker answers, and what it knows. It blocks its worker, so that another one takes the next request."""
+    time.sleep(0.02)  # see above
     view, fresh = canary.view()
     return {"pid": os.getpid(), "weight": view.weight, "open": view.open, "fresh": fresh}
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +48,7 @@ class Server:
         self.store = Store(f"sqlite:///{folder / '.agentcanary' / 'support.sqlite3'}")
         # No connection is kept, so that any worker may get the next request.
         self.http = httpx.Client(base_url=self.url, timeout=10.0, limits=httpx.Limits(max_keepalive_connections=0))
+        self._pool = ThreadPoolExecutor(4)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -63,17 +65,23 @@ class Server:
         self.wait_for_both(lambda known: known["open"] is True)
 
     def wait_for_both(self, condition: Callable[[dict[str, object]], bool], seconds: float = 40.0) -> float:
-        """Wait until two workers in a row say so; the seconds it took."""
+        """Wait until both workers say so; the seconds it took."""
         begun = time.monotonic()
         workers: dict[object, bool] = {}
         while len(workers) < 2 or not all(workers.values()):
             assert time.monotonic() - begun < seconds, (self.folder / "log").read_text()
-            try:
-                known = self.http.get("/health").json()
-                workers[known["pid"]] = condition(known)
-            except httpx.TransportError:
-                time.sleep(0.1)
+            for known in self._pool.map(self._health, range(4)):
+                if known:
+                    workers[known["pid"]] = condition(known)
         return time.monotonic() - begun
+
+    def _health(self, _: int) -> dict[str, object]:
+        try:
+            known: dict[str, object] = self.http.get("/health").json()
+        except httpx.TransportError:
+            time.sleep(0.05)
+            return {}
+        return known
 
     def kill(self) -> None:
         """kill -9, the workers too."""
@@ -89,6 +97,12 @@ class Server:
                 self._process.wait(15)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+    def close(self) -> None:
+        """Close what is open on this side."""
+        self._pool.shutdown()
+        self.http.close()
+        self.store.close()
 
     def chat(self, conversation: str, message: str = "hello") -> str:
         """One turn, by any of the workers."""
@@ -121,8 +135,7 @@ def running(folder: Path) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
-        server.http.close()
-        server.store.close()
+        server.close()
 
 
 @pytest.fixture(scope="module")
