@@ -101,7 +101,7 @@ class Writer:
         self._reached = self._started = settings.clock()
         self._reachable_since: float | None = None
         self._pass_cpu = 0.0
-        self._allowance = 0.0
+        self._allowance = settings.share
         self._refilled = monotonic()
         self._retry_at = self._adopt_at = self._beat_at = float("-inf")
 

@@ -26,6 +26,8 @@ from agentcanary.store.migrations import HEAD, migrate, revision_of
 # Seconds that a statement waits for another process's write. Whoever waits has something better to do afterwards: the
 # recorder writes to its journal, a look comes again.
 BUSY_TIMEOUT = 1.0
+# The same for batches: meanwhile records pile up in memory, where a crash would lose them.
+BATCH_TIMEOUT = 0.2
 # Pages of 4 KiB. New conversations land all over the key, so most of a batch is pages; fewer checkpoints write each
 # hot page fewer times.
 _CHECKPOINT_AFTER = 8000
@@ -42,7 +44,7 @@ _MEANINGS = (
     ("no such table", StoreRefusedError, "a table is missing; move the file away to start afresh"),
     ("no such column", StoreRefusedError, "a column is missing; move the file away to start afresh"),
     ("UNIQUE constraint failed", ConflictError, "somebody else stored the same first"),
-    ("is locked", StoreError, f"another process has held it for more than {BUSY_TIMEOUT:g} s"),
+    ("is locked", StoreError, "another process is writing to it, and did not end in time"),
     ("is full", StoreError, "the disk is full, or the file has reached its size limit"),
     ("readonly", StoreError, "it cannot be written: the file or its folder is read-only"),
     ("unable to open", StoreError, "the file cannot be opened: is the folder there, and may this user write to it?"),
@@ -105,9 +107,17 @@ class Database:
                 engine.dispose()
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """One transaction that writes."""
-        with self._translated(), self._engines()[1].begin() as connection:
+    def write(self, *, wait: float = BUSY_TIMEOUT) -> Iterator[Connection]:
+        """One transaction that writes.
+
+        Args:
+            wait: Seconds to wait for another process's write.
+        """
+        engine = self._engines()[1]
+        with (
+            self._translated(),
+            (engine if wait == BUSY_TIMEOUT else engine.execution_options(wait=wait)).begin() as connection,
+        ):
             yield connection
 
     @contextmanager
@@ -250,5 +260,8 @@ def _prepare(connection: Any, _: Any) -> None:
 
 def _begin(connection: Connection) -> None:
     mode = connection.get_execution_options().get("begin")
+    if mode == "IMMEDIATE":
+        wait = connection.get_execution_options().get("wait", BUSY_TIMEOUT)
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={int(wait * 1000)}")
     if mode:
         connection.exec_driver_sql(f"BEGIN {mode}")

@@ -16,7 +16,7 @@ from agentcanary.outcomes import SAFETY_VIOLATION
 from agentcanary.rollout import Phase
 from agentcanary.store import turn_log
 from agentcanary.store.batch import Batch, ConversationRow, OutcomeRow
-from agentcanary.store.database import Database
+from agentcanary.store.database import BATCH_TIMEOUT, Database
 from agentcanary.store.schema import batches, conversations, counted_assignments, outcomes, rollouts, violations
 
 # Rows of one statement. The driver gives up the interpreter's lock for every statement and must win it back from
@@ -70,7 +70,7 @@ class Ingest:
             settled: Ids of batches that will never be sent again, so that they need not be remembered.
         """
         self._database.still_there()
-        with self._database.write() as connection:
+        with self._database.write(wait=BATCH_TIMEOUT) as connection:
             if settled:
                 connection.execute(delete(batches).where(batches.c.id.in_(settled)))
             at = max((row.last_turn_at for row in batch.conversations), default=0.0)

@@ -180,8 +180,8 @@ def test_any_division_into_batches_sent_in_any_order_any_number_of_times_gives_t
     sent = [number for number in range(len(batches)) for _ in range(rng.randint(1, 3))]
     for number in rng.sample(sent, len(sent)):
         in_parts.apply(f"b-{number}", batches[number])
-    for unit in {f"c-{unit}" for unit, *_ in turns}:
-        one, other = known(at_once, unit), known(in_parts, unit)
+    for name in {f"c-{unit}" for unit, *_ in turns}:
+        one, other = known(at_once, name), known(in_parts, name)
         assert one.outcomes == other.outcomes
         assert [totals(part) for part in one.parts] == [totals(part) for part in other.parts]
     for store in (at_once, in_parts):

@@ -53,7 +53,7 @@ def test_an_entry_is_read_as_it_was_written() -> None:
     entry = Entry(1_732_312_345.123456, 1_732_312_347.25, 2.126544, 0.5, ABORTED + LATER)
     assert turn_log.read(text(entry, whole(2.0, 3.0))) == [
         entry,
-        whole(2.0, 3.0)[:3] + (pytest.approx(NAN, nan_ok=True), OK),
+        (*whole(2.0, 3.0)[:3], pytest.approx(NAN, nan_ok=True), OK),
     ]
     assert entry.outcome == ABORTED
 

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agentcanary.assignment import Pin
+from agentcanary.store import Store
+from agentcanary_analysis.aggregates import Arm
+
+if TYPE_CHECKING:
+    from tests.agentcanary.store.conftest import Make
+
+CANARY = Pin(Arm.CANARY, 2)
+
+
+def pin(store: Store, make: Make, unit: str = "c-1", at: float = 100.0) -> Pin | None:
+    return store.pin("support", "r-1", unit, now=make.start + at, idle_after=300.0)
+
+
+def test_a_new_unit_has_no_pin(store: Store, make: Make) -> None:
+    assert pin(store, make) is None
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [CANARY, Pin(Arm.STABLE, -1, "handover"), Pin(Arm.CANARY, 0, None, True)],
+    ids=["canary", "excluded", "fallback"],
+)
+def test_a_pin_is_read_as_it_was_stored(store: Store, make: Make, stored: Pin) -> None:
+    assert store.put_pin("support", "r-1", "c-1", stored, make.start) == stored
+    assert pin(store, make) == stored
+    assert store.pin("support", "r-2", "c-1", now=make.start, idle_after=300.0) is None
+    assert store.pin("sales", "r-1", "c-1", now=make.start, idle_after=300.0) is None
+
+
+def test_the_first_writer_wins(store: Store, make: Make) -> None:
+    store.put_pin("support", "r-1", "c-1", CANARY, make.start)
+    assert store.put_pin("support", "r-1", "c-1", Pin(Arm.STABLE, 3), make.start) == CANARY
+    assert pin(store, make) == CANARY
+
+
+def test_all_workers_that_race_agree(store: Store, make: Make) -> None:
+    store.open()
+    wanted = [Pin(Arm.CANARY if number % 2 else Arm.STABLE, number) for number in range(40)]
+    with ThreadPoolExecutor(8) as workers:
+        got = list(workers.map(lambda mine: store.put_pin("support", "r-1", "c-1", mine, make.start), wanted))
+    assert len(set(got)) == 1
+    assert pin(store, make) == got[0]
+
+
+def test_what_was_recorded_in_this_rollout_counts_as_a_pin(store: Store, make: Make) -> None:
+    store.apply("b-1", make.turn(make.assignment("c-1", Arm.CANARY, epoch=2), 10.0))
+    assert pin(store, make, at=100_000.0) == CANARY
+
+
+def test_a_unit_of_the_canary_that_stable_served_stays_there(store: Store, make: Make) -> None:
+    store.apply("b-1", make.turn(make.assignment("c-1", Arm.CANARY, epoch=2, version="v1"), 10.0))
+    assert pin(store, make) == Pin(Arm.CANARY, 2, None, True)
+
+
+def test_the_pin_has_the_say_over_what_was_recorded(store: Store, make: Make) -> None:
+    store.apply("b-1", make.turn(make.assignment("c-1", Arm.STABLE, epoch=1), 10.0))
+    store.put_pin("support", "r-1", "c-1", CANARY, make.start)
+    assert pin(store, make) == CANARY
+
+
+@pytest.mark.parametrize("elsewhere", ["", "r-0"], ids=["outside a rollout", "in the rollout before"])
+def test_a_conversation_that_is_live_elsewhere_began_before(store: Store, make: Make, elsewhere: str) -> None:
+    store.apply("b-1", make.turn(make.assignment("c-1", rollout=elsewhere), 10.0, 5.0))
+    assert pin(store, make, at=314.9) == Pin(Arm.STABLE, -1, "began_before")
+    assert pin(store, make, at=315.0) is None
