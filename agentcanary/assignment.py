@@ -242,13 +242,16 @@ def place(view: RolloutView, unit: str, key: str, now: float, fresh: bool) -> As
 
 
 def must_store(assignment: Assignment) -> bool:
-    """True when a first assignment must be pinned before it is served.
+    """True when a first assignment must be pinned before it is served: when another worker could decide otherwise.
 
-    Those are the units on the canary, and those that stay on stable only because the hand-over is not over: a
-    worker that no longer sees the hand-over would give them to the canary. All others are stable to everybody.
+    A unit that the split gives to the canary is given to it by every worker, for as long as the weight does not
+    fall: the record of its turn, stored a moment later, is its pin, and no request waits for a write. Those that are
+    on stable although their bucket lies below the weight are different: the hand-over was not over, the snapshot was
+    stale, or the store did not answer.
     """
     view = assignment.view
-    return view.open and view.sticky and assignment.buckets.assignment < view.weight
+    below = view.open and view.sticky and assignment.buckets.assignment < view.weight
+    return below and not (assignment.arm is _CANARY and assignment.reason is _SPLIT)
 
 
 def fall_back(assignment: Assignment) -> Assignment:

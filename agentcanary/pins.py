@@ -40,9 +40,9 @@ class PinStore(Protocol):
 class PinKeeper:
     """Finds and makes pins.
 
-    A failure serves stable: the unit stays in the arm that its hash gave it (``assignment.fall_back``). One whose pin
-    was looked up in vain and could not be written stays on stable for good, so that it does not change its version in
-    mid-conversation; one whose look-up failed may have a pin, and is asked for again at its next turn.
+    A failed look-up serves stable: the unit stays in the arm that its hash gave it (``assignment.fall_back``). It may
+    have a pin, so it is asked for again at its next turn. A new unit whose pin must be written and cannot be stays on
+    stable in this process, so that it does not change its version in mid-conversation.
 
     Args:
         store: The store.
@@ -184,9 +184,10 @@ class PinKeeper:
             self._remember(view, unit, pin)
             return follow(view, unit, pin, buckets)
         assignment = assign(view, unit, buckets, now=job.now, fresh=job.fresh)
-        if must_store(assignment):
+        if job.expired:
             # Whoever waited has served stable by now, so that is where the unit stays.
-            assignment = fall_back(assignment) if job.expired else assignment
+            assignment = fall_back(assignment)
+        if must_store(assignment):
             try:
                 winner = self._store.put_pin(view.agent, view.rollout, unit, assignment.pin, job.now)
             except Exception as error:  # noqa: BLE001 (as above)

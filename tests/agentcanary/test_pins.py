@@ -33,34 +33,46 @@ VIEW = RolloutView(
     open=True,
 )
 
+HANDOVER = replace(VIEW, handover_until=99.0, previous_epoch=-1)
+
 
 def resolve(keeper: PinKeeper, unit: str, view: RolloutView = VIEW, *, fresh: bool = True) -> Assignment:
     return asyncio.run(keeper.resolve(view, unit, bucket(view.salt, unit), now=10.0, fresh=fresh))
 
 
 class TestResolving:
-    def test_a_new_unit_is_assigned_and_pinned_before_it_is_served(self, host: FakeHost, pin_store: PinStore) -> None:
+    def test_a_new_unit_that_every_worker_gives_to_the_canary_waits_for_no_write(
+        self, host: FakeHost, pin_store: PinStore
+    ) -> None:
         made = resolve(host.pins, "c-1")
         assert (made.arm, made.reason, made.first) == (Arm.CANARY, Reason.SPLIT, True)
-        assert pin_store.pins["support", "r-1", "c-1"] == Pin(Arm.CANARY, 0)
+        assert (pin_store.reads, pin_store.writes) == (["c-1"], [])
+
+    def test_one_that_another_worker_could_give_to_the_canary_is_pinned_before_it_is_served(
+        self, host: FakeHost, pin_store: PinStore
+    ) -> None:
+        made = resolve(host.pins, "c-1", HANDOVER)
+        assert (made.arm, made.excluded) == (Arm.STABLE, "handover")
+        assert pin_store.pins["support", "r-1", "c-1"] == Pin(Arm.STABLE, -1, "handover")
 
     def test_two_workers_that_disagree_follow_the_first_writer(self, host: FakeHost, pin_store: PinStore) -> None:
         late = PinKeeper(pin_store, idle_after=1800.0, degraded=host.degraded)
-        first = resolve(host.pins, "c-1", replace(VIEW, handover_until=99.0, previous_epoch=-1))
+        first = resolve(host.pins, "c-1", HANDOVER)
         second = resolve(late, "c-1")
         late.close()
         assert first.version == second.version == "v1"
         assert (second.reason, second.excluded) == (Reason.PINNED, "handover")
 
     def test_a_race_for_the_same_unit_has_one_winner(self, host: FakeHost, pin_store: PinStore) -> None:
+        barrier = threading.Barrier(2)
+
         class Racing(type(pin_store)):  # type: ignore[misc] # the class of a fixture
             def pin(self, *args: object, **kwargs: object) -> None:
                 barrier.wait(5.0)
 
-        barrier = threading.Barrier(2)
         store = Racing()
         keepers = [PinKeeper(store, idle_after=1800.0, degraded=host.degraded, deadline=5.0) for _ in range(2)]
-        views = [VIEW, replace(VIEW, handover_until=99.0, previous_epoch=-1)]
+        views = [HANDOVER, replace(HANDOVER, previous_epoch=0, previous_weight=0.0)]
 
         async def race() -> list[Assignment]:
             return await asyncio.gather(
@@ -73,7 +85,8 @@ class TestResolving:
         one, two = asyncio.run(race())
         for keeper in keepers:
             keeper.close()
-        assert one.version == two.version
+        assert one.excluded == two.excluded
+        assert {one.reason, two.reason} >= {Reason.PINNED}
 
     def test_one_that_began_before_the_rollout_stays_on_stable(self, host: FakeHost, pin_store: PinStore) -> None:
         pin_store.pins["support", "r-1", "c-1"] = Pin(Arm.STABLE, -1, "began_before")
@@ -110,14 +123,23 @@ class TestFailing:
         assert resolve(host.pins, "c-1").version == "v2", "it had a pin: one turn only was stable's"
         assert host.kinds == ["pin_lookup"]
 
-    def test_a_new_unit_whose_pin_cannot_be_written_stays_on_stable(self, host: FakeHost, pin_store: PinStore) -> None:
+    def test_a_store_that_cannot_be_written_does_not_keep_a_new_unit_from_the_canary(
+        self, host: FakeHost, pin_store: PinStore
+    ) -> None:
         pin_store.failing_writes = StoreError("disk full")
-        made = resolve(host.pins, "c-1")
-        assert (made.version, made.arm, made.reason, made.excluded) == ("v1", Arm.CANARY, Reason.FALLBACK, None)
-        pin_store.failing_writes = None
+        assert resolve(host.pins, "c-1").version == "v2"
+        assert host.kinds == []
+
+    def test_a_new_unit_whose_pin_must_be_written_and_cannot_be_stays_where_it_was_served(
+        self, host: FakeHost, pin_store: PinStore
+    ) -> None:
+        pin_store.failing_writes = StoreError("disk full")
+        view = replace(HANDOVER, previous_epoch=0, previous_weight=0.0)
+        made = resolve(host.pins, "c-1", view)
+        assert (made.version, made.arm, made.reason, made.excluded) == ("v1", Arm.STABLE, Reason.FALLBACK, None)
         later = host.pins.known(VIEW, "c-1", bucket(VIEW.salt, "c-1"))
         assert later is not None
-        assert (later.version, later.arm) == ("v1", Arm.CANARY)
+        assert (later.version, later.arm) == ("v1", Arm.STABLE)
         assert host.kinds == ["pin_write"]
 
     def test_any_exception_of_a_driver_is_a_failed_look_up(self, host: FakeHost, pin_store: PinStore) -> None:
