@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from agentcanary.cli import actions, config, control, demo, doctor, explain, rollouts, starting, status, watch
 from agentcanary.cli.exit_codes import ExitCode
 from agentcanary.cli.output import complain
+from agentcanary.cli.program_logs import this_is_the_program
 from agentcanary.errors import AgentCanaryError, ConfigError
 
 __all__ = ["app", "main"]
@@ -51,4 +52,5 @@ def main() -> None:
         # A terminal or a pipe that cannot show a sign gets a question mark, not a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    this_is_the_program()
     app()

@@ -135,7 +135,10 @@ def controller_check(
         return Check("controller", State.OK, f"the rollout is {rollout.phase.value}: there is nothing to decide")
     since = rollout.created_at if last_look is None else last_look
     if now - since <= kept_every:
-        return Check("controller", State.OK, "it has looked" if last_look else "the rollout was only just made")
+        said = (
+            "the rollout was only just made" if last_look is None else f"its last kept look was {ago(last_look, now)}"
+        )
+        return Check("controller", State.OK, said)
     when = "ever" if last_look is None else f"since {ago(last_look, now)}"
     remedy = (
         "start the application: its workers look"

@@ -11,6 +11,7 @@ import typer
 from agentcanary.cli.exit_codes import ExitCode
 from agentcanary.cli.options import JsonOption
 from agentcanary.cli.output import complain
+from agentcanary.cli.program_logs import log_to_stderr
 
 _EXTRA = ("fastapi", "uvicorn", "httpx")
 
@@ -33,5 +34,7 @@ def demo(
         complain(f"agentcanary demo needs {', '.join(missing)}: pip install 'agentcanary[demo]'")
         raise typer.Exit(ExitCode.ERROR)
     from agentcanary.demo.run import run
+
+    log_to_stderr()
 
     raise typer.Exit(run(seconds=seconds, json_output=as_json, keep=keep))

@@ -136,8 +136,10 @@ def _kept(at: Seat) -> Iterator[Check]:
     )
     rollout = store.current(at.agent)
     if rollout is None:
-        remedy = "the controller starts it" if config.canary else "name one in the file when there is one"
-        yield Check("rollout", State.OK, f"agent {at.agent!r} had none yet", remedy)
+        yet = (
+            "the controller's next look starts it" if config.canary else "the file names no canary; history is recorded"
+        )
+        yield Check("rollout", State.OK, f"agent {at.agent!r} has none yet: {yet}")
         return
     yield Check("rollout", State.OK, f"{rollout.id} ({rollout.stable} → {rollout.canary}) is {rollout.phase.value}")
     for difference in differences(config, rollout, str(at.file)):

@@ -34,7 +34,13 @@ def e_data(log_e: float, log_needed: float) -> dict[str, float | str | None]:
 
 
 def evidence_data(
-    evidence: Evidence, metric: Metric, *, log_harm_needed: float, log_safe_needed: float, per_hour: float | None
+    evidence: Evidence,
+    metric: Metric,
+    *,
+    log_harm_needed: float,
+    log_safe_needed: float,
+    per_hour: float | None,
+    over: bool = False,
 ) -> dict[str, Any]:
     """One metric against one boundary.
 
@@ -44,10 +50,12 @@ def evidence_data(
         log_harm_needed: Log e-value at which this metric alone proves harm.
         log_safe_needed: Log e-value that proves it safe.
         per_hour: New conversations of both arms an hour at present, or None.
+        over: The rollout has ended: nothing more is needed, and nothing will be decided.
     """
     line, stable = evidence.boundary, evidence.stable
     at = None if stable is None or stable.value is None else line.at(stable.value)
     interval, test = evidence.interval, evidence.test
+    needs = None if over else evidence.needs
     # Without a value in both arms there is no test, though the engine's would have p = 1.
     compared = all(arm is not None and arm.observed for arm in (stable, evidence.canary))
     return {
@@ -56,7 +64,7 @@ def evidence_data(
         "kind": metric.kind.value,
         "unit": "s" if metric.outcome in ("turn.latency", "turn.time_to_first_byte") else "",
         "status": evidence.status.value,
-        "reason": evidence.reason,
+        "reason": _reason(evidence.reason, over=over),
         "boundary": {
             "ratio": line.ratio,
             "floor": line.floor,
@@ -79,14 +87,20 @@ def evidence_data(
             "harm": e_data(evidence.log_e_harm, log_harm_needed),
             "safe": e_data(evidence.log_e_safe, log_safe_needed),
         },
-        "needs": evidence.needs,
-        "needs_hours": None if evidence.needs is None or not per_hour else evidence.needs / per_hour,
+        "needs": needs,
+        "needs_hours": None if needs is None or not per_hour else needs / per_hour,
         "notes": list(evidence.notes),
     }
 
 
 def check_data(
-    found: CheckFinding, metric: Metric, *, log_harm_needed: float, log_safe_needed: float, per_hour: float | None
+    found: CheckFinding,
+    metric: Metric,
+    *,
+    log_harm_needed: float,
+    log_safe_needed: float,
+    per_hour: float | None,
+    over: bool = False,
 ) -> dict[str, Any]:
     """One check of the current stage; see ``evidence_data``. A count has a status and a reason only."""
     data: dict[str, Any] = {"check": found.check.text}
@@ -115,8 +129,14 @@ def check_data(
         log_harm_needed=log_harm_needed,
         log_safe_needed=log_safe_needed,
         per_hour=per_hour,
+        over=over,
     )
-    return data | described | {"status": found.status.value, "reason": found.reason}
+    return data | described | {"status": found.status.value, "reason": _reason(found.reason, over=over)}
+
+
+def _reason(reason: str, *, over: bool) -> str:
+    # The engine's forecast, which is void once nothing is decided any more.
+    return "" if over and reason.startswith("about ") else reason
 
 
 def _arm(arm: ArmSummary | None, metric: Metric) -> dict[str, Any] | None:

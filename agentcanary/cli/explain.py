@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from agentcanary.cli.seat import Seat
 
 _TURNS_SHOWN = 20
+_REASONS = {
+    "split": "a new conversation, by its bucket and the weight",
+    "pinned": "it keeps its version",
+    "taken_back": "the canary was taken back",
+    "began_before": "it was live before the rollout began",
+    "handover": "workers are just learning of the rollout",
+    "fallback": "its pin could not be stored at its first turn",
+    "no_rollout": "no rollout is open",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -111,8 +120,9 @@ def explanation_lines(data: Mapping[str, Any], *, following: str) -> Iterator[Li
 def _following(following: Assignment | None) -> str:
     if following is None:
         return "What a turn now would be given depends on more than the conversation id."
-    excluded = f", in no statistic ({following.excluded})" if following.excluded else ""
-    return f"A turn now would be served by {following.version}: {following.reason.value}{excluded}."
+    return (
+        f"A turn now would be served by {following.version}: {_REASONS.get(following.reason, following.reason.value)}."
+    )
 
 
 def _part_lines(part: Mapping[str, Any], now: float) -> Iterator[Line]:
@@ -122,7 +132,7 @@ def _part_lines(part: Mapping[str, Any], now: float) -> Iterator[Line]:
     if part["stage"] is not None:
         yield Line(
             f"epoch {part['epoch']}: stage {part['stage']}, weight {part['weight']:g}; "
-            f"{'pinned' if part['pinned'] else 'not pinned: no weight was ever above its bucket'}",
+            f"{'pinned' if part['pinned'] else 'no pin: by then no weight had been above its bucket'}",
             indent=2,
         )
     yield Line(

@@ -13,6 +13,7 @@ from agentcanary.outcomes import Outcome
 from agentcanary.rollout import Rollout
 from agentcanary.store import Known, Part, turn_log
 from agentcanary.store.values import Conversation, Reported, value_of
+from agentcanary_analysis.aggregates import Arm
 from agentcanary_analysis.metrics import Kind
 
 _OUTCOMES = {turn_log.OK: "ok", turn_log.ERROR: "error", turn_log.ABORTED: "aborted"}
@@ -117,10 +118,10 @@ def why(part: Part, rollout: Rollout | None, placed: float | None) -> str:
         return "it is part of the history outside any rollout"
     epoch = next((epoch for epoch in rollout.epochs if epoch.number == part.epoch), None)
     whose = "its user's bucket" if placed is None else f"its bucket {placed:.4f}"
-    side = "below" if part.arm == "canary" else "not below"
+    side = "lies below" if part.arm is Arm.CANARY else "does not lie below"
     weight = "the weight" if epoch is None else f"the weight {epoch.weight:g} of epoch {epoch.number}"
-    said = f"{whose} lies {side} {weight}, in which it began"
-    if part.arm == "canary" and not part.on_canary:
+    said = f"{whose} {side} {weight}, in which it began"
+    if part.arm is Arm.CANARY and not part.on_canary:
         said += "; served by stable, because its pin could not be stored or the canary was taken back"
     return said
 

@@ -12,8 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-# Where nobody's terminal limits the width, lines are wrapped late: they are read by programs and in logs.
-_PLAIN_WIDTH = 160
+# Where no terminal limits the width lines are not wrapped: they are read by programs, and in logs.
+_PLAIN_WIDTH = 10_000
 
 
 def console() -> Console:
@@ -51,6 +51,31 @@ class Line:
         width = max(options.max_width - self.indent - 2, 20)
         for number, line in enumerate(self.text.wrap(on, width)):
             yield Text(" " * (self.indent + (2 if number else 0))).append_text(line)
+
+
+class Pieces:
+    """Short texts beside each other, three spaces apart; those that do not fit go on below, each in one piece.
+
+    Args:
+        pieces: Empty ones are left out.
+        indent: Spaces before each line.
+    """
+
+    def __init__(self, *pieces: str, indent: int = 0) -> None:
+        self.pieces = [piece for piece in pieces if piece]
+        self.indent = indent
+
+    def __rich_console__(self, on: Console, options: ConsoleOptions) -> RenderResult:
+        """As ``rich`` asks for it."""
+        row = ""
+        for piece in self.pieces:
+            longer = f"{row}   {piece}" if row else piece
+            if row and self.indent + cell_len(longer) > options.max_width:
+                yield Line(row, indent=self.indent)
+                row = piece
+            else:
+                row = longer
+        yield Line(row, indent=self.indent)
 
 
 def columns(rows: Iterable[Sequence[str]], *, indent: int = 0, styles: Sequence[str] = ()) -> list[Line]:

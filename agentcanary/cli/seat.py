@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agentcanary.cli.program_logs import log_to_stderr
 from agentcanary.clock import Clock, SystemClock
 from agentcanary.errors import StoreError, UnknownError
 
@@ -85,6 +86,7 @@ def seat(file: Path, agent: str | None = None, *, create: bool = False) -> Itera
     from agentcanary.config import load_config
     from agentcanary.store import Store
 
+    log_to_stderr()
     config = load_config(file)
     path = sqlite_file(config.store)
     if path is not None and not create and not path.exists():

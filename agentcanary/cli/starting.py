@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,8 +46,8 @@ def start(
     from agentcanary.security import new_salt
     from agentcanary.state_machine import new_rollout
 
+    stable, canary = configured_pair(config, agent)
     with seat(config, agent, create=True) as at:
-        stable, canary = configured_pair(at)
         existing = at.store.rollouts(at.agent)
         for old in existing:
             if (old.stable, old.canary) == (stable, canary) and old.phase.ended:
@@ -80,8 +81,8 @@ def restart(
     from agentcanary.state_machine import Action, ActionKind, advance
     from agentcanary_analysis.weighing import budget
 
+    stable, canary = configured_pair(config, agent)
     with seat(config, agent) as at:
-        stable, canary = configured_pair(at)
         existing = at.store.rollouts(at.agent)
         before = next((old for old in existing if (old.stable, old.canary) == (stable, canary)), None)
         if before is None:
@@ -102,21 +103,23 @@ def restart(
     show(lines)
 
 
-def configured_pair(at: Seat) -> tuple[str, str]:
-    """The stable and the canary version of the configuration, which must be about the agent.
+def configured_pair(file: Path, agent: str | None) -> tuple[str, str]:
+    """The stable and the canary version that a configuration names for the agent.
 
     Raises:
         ConfigError: If it is about another agent, or names no canary.
     """
-    config = at.config
-    if at.agent != config.agent:
+    from agentcanary.config import load_config
+
+    config = load_config(file)
+    if agent not in (None, config.agent):
         mistake = (
-            f"{at.file}: is about the agent {config.agent!r}, not {at.agent!r}; versions and plan come from the "
-            f"file, so name that agent's own with --config"
+            f"{file}: is about the agent {config.agent!r}, not {agent!r}; versions and plan come from the file, so "
+            f"name that agent's own with --config"
         )
         raise ConfigError([mistake])
     if config.canary is None:
-        raise ConfigError([f"{at.file}: names no canary, so there is nothing to roll out; write canary: VERSION"])
+        raise ConfigError([f"{file}: names no canary, so there is nothing to roll out; write canary: VERSION"])
     return config.stable, config.canary
 
 

@@ -130,6 +130,11 @@ def warnings(seen: Situation) -> list[str]:
             f"the rollout's last change lies {span(ahead)} in the future: the machines' clocks differ, "
             f"or it ran on an accelerated clock"
         )
+    if rollout.cause == "harm":
+        found.append(
+            "estimates at a rollback for harm exaggerate: it was taken back just when they were at their worst; "
+            "the e-values hold"
+        )
     hashes = {worker.config_hash for worker in seen.workers}
     if len(hashes) > 1:
         found.append(f"{len(seen.workers)} workers run {len(hashes)} different configurations; is one being deployed?")
@@ -200,7 +205,7 @@ def _evidence(seen: Situation) -> dict[str, Any]:
     alone = findings.log_e_harm_boundary
     safe = -math.log(budget(plan.alpha_promote, seen.rollout.attempt))
     together = alone + math.log(max(len(plan.criteria), 1))
-    per_hour = None if seen.rollout.phase.ended else conversations_per_hour(seen)
+    over, per_hour = seen.rollout.phase.ended, conversations_per_hour(seen)
     return {
         "checks": [
             check_data(
@@ -209,18 +214,29 @@ def _evidence(seen: Situation) -> dict[str, Any]:
                 log_harm_needed=alone,
                 log_safe_needed=safe,
                 per_hour=per_hour,
+                over=over,
             )
             for found in findings.checks
         ],
         "criteria": [
             evidence_data(
-                found, plan.metric(found.metric), log_harm_needed=together, log_safe_needed=safe, per_hour=per_hour
+                found,
+                plan.metric(found.metric),
+                log_harm_needed=together,
+                log_safe_needed=safe,
+                per_hour=per_hour,
+                over=over,
             )
             for found in findings.evidence
         ],
         "margins": [
             evidence_data(
-                found, plan.metric(found.metric), log_harm_needed=alone, log_safe_needed=safe, per_hour=per_hour
+                found,
+                plan.metric(found.metric),
+                log_harm_needed=alone,
+                log_safe_needed=safe,
+                per_hour=per_hour,
+                over=over,
             )
             for found in findings.margins
         ],

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from agentcanary.cli.figures import ago, change, count, e_value, moment, span, value
-from agentcanary.cli.output import Line, columns
+from agentcanary.cli.output import Line, Pieces, columns
 from agentcanary_analysis.metrics import Direction, Kind
 
 _STYLES = {"harmed": "bold red", "suspect": "yellow", "safe": "green", "no_data": "magenta", "undecided": "cyan"}
 _VERDICT_STYLES = {"promote": "bold green", "rollback": "bold red", "hold": "bold yellow"}
 _MARKS = {"begun": "✓", "current": "▶", "ahead": "·"}
 Data = Mapping[str, Any]
+Shown = Line | Pieces
 
 
-def status_lines(data: Data) -> Iterator[Line]:
+def status_lines(data: Data) -> Iterator[Shown]:
     """Everything, the verdict first."""
     yield from _head(data)
     yield Line()
@@ -64,7 +65,7 @@ def change_key(data: Data) -> tuple[object, ...]:
     return (rollout["id"], rollout["revision"], data["verdict"], statuses, tuple(data["warnings"]), drained)
 
 
-def _head(data: Data) -> Iterator[Line]:
+def _head(data: Data) -> Iterator[Shown]:
     rollout, stage = data["rollout"], data["stage"]
     where = "" if rollout["ended_at"] else f", stage {stage['number']} of {stage['of']} {stage['name']}"
     yield Line(
@@ -84,7 +85,7 @@ def _colon(reasons: Iterable[str]) -> str:
     return f": {first}" if first else ""
 
 
-def _ladder(data: Data) -> Iterator[Line]:
+def _ladder(data: Data) -> Iterator[Shown]:
     rows, styles = [("", "stage", "weight", "at least", "conversations", "")], ["dim"]
     for stage in data["stages"]:
         here = stage["state"] == "current"
@@ -118,33 +119,31 @@ def _progress(stage: Data) -> str:
     return "; ".join(parts)
 
 
-def _lines_of(lines: Iterable[Data]) -> Iterator[Line]:
+def _lines_of(lines: Iterable[Data]) -> Iterator[Shown]:
     for line in lines:
         yield from _line(line)
 
 
-def _line(line: Data) -> Iterator[Line]:
+def _line(line: Data) -> Iterator[Shown]:
     """A check or a criterion: its status, the two arms, and what the methods say."""
     name = line.get("check", line["label"])
     yield Line(f"{name}   ", (line["status"].replace("_", " "), _STYLES[line["status"]]), _why(line), indent=2)
     if line["evidence"] is None:
         return
-    interval = line["interval"]
-    shown = ""
-    if interval is not None:
-        low, high = change(_float(interval["low"])), change(_float(interval["high"]))
-        shown = f" ({interval['level'] * 100:g} %: {low} to {high})"
     if line["stable"] is not None and line["canary"] is not None:
-        yield Line(
-            f"stable {_arm(line, 'stable')}   canary {_arm(line, 'canary')}   "
-            f"change {change(_float(line['relative_change']))}{shown}   {_against(line)}",
+        yield Pieces(
+            f"stable {_arm(line, 'stable')}",
+            f"canary {_arm(line, 'canary')}",
+            f"change {change(_float(line['relative_change']))}{_interval(line['interval'])}",
+            _against(line),
             indent=6,
         )
     if line["test"] is not None:
         evidence = line["evidence"]
-        yield Line(
-            f"p = {line['test']['p_value']:.3g} ({line['test']['name']})   "
-            f"harm {_e(evidence['harm'])}   safe {_e(evidence['safe'])}",
+        yield Pieces(
+            f"p = {line['test']['p_value']:.3g} ({line['test']['name']})",
+            f"harm {_e(evidence['harm'])}",
+            f"safe {_e(evidence['safe'])}",
             indent=6,
         )
     for note in line["notes"]:
@@ -170,6 +169,13 @@ def _arm(line: Data, arm: str) -> str:
     return f"{shown} ({count(found['observed'])})"
 
 
+def _interval(interval: Data | None) -> str:
+    if interval is None:
+        return ""
+    low, high = change(_float(interval["low"])), change(_float(interval["high"]))
+    return f" ({interval['level'] * 100:g} %: {low} to {high})"
+
+
 def _e(found: Data) -> str:
     return f"E = {e_value(_float(found['log_e']) or 0.0)}, proven at {e_value(found['log_needed'])}"
 
@@ -183,11 +189,12 @@ def _against(line: Data) -> str:
     return f"judged against {limit} {value(at, kind, line['unit'])}"
 
 
-def _facts(data: Data) -> Iterator[Line]:
+def _facts(data: Data) -> Iterator[Shown]:
     ratio, safety, seen = data["sample_ratio"], data["safety"], data["conversations"]
     parts = [
         f"{count(split['canary'])} of {count(split['canary'] + split['stable'])} where {split['weight']:g} is asked for"
         for split in ratio["split"]
+        if split["canary"] + split["stable"]
     ]
     split = f"the canary has {'; '.join(parts)}" if parts else "nothing was split yet"
     verdict: str | tuple[str, str] = ("off", "bold red") if ratio["alarm"] else "as asked for"

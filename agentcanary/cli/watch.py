@@ -10,7 +10,7 @@ import typer
 
 from agentcanary.cli.exit_codes import GATE_HELP, ExitCode, gate
 from agentcanary.cli.options import CONFIG_FILE, AgentOption, ConfigOption, ExitCodeOption, JsonOption
-from agentcanary.cli.output import Line, complain, console, print_json, show
+from agentcanary.cli.output import Line, Pieces, complain, console, print_json, show
 from agentcanary.cli.status import RolloutArgument
 from agentcanary.errors import StoreError
 
@@ -128,7 +128,7 @@ def _show_live(follow: _Follow) -> None:
 
     from agentcanary.cli.status_view import status_lines
 
-    lines: list[Line] = []
+    lines: list[Line | Pieces] = []
     try:
         with Live(console=console(), auto_refresh=False, transient=True) as live:
             for found in follow:
