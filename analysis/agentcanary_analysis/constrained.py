@@ -87,7 +87,9 @@ def _root_of_score(
         slope = r * residual * ((1 - 2 * x) - scale * r * (1 - 2 * y)) / y_var - n_x - r * r * n_y * scale
         low, high = np.where(score >= 0, x, low), np.where(score <= 0, x, high)
         newton = x - score / np.where(slope < 0, slope, -1.0)
-        inside = (slope < 0) & (newton > low) & (newton < high) & (step < 40)
+        # At rest on an end of the bracket Newton has found the root: a bisection would start all over.
+        resting = np.abs(newton - x) <= 1e-11 * x
+        inside = (slope < 0) & (((newton > low) & (newton < high)) | resting) & (step < 40)
         following = np.where(fixed, x, np.where(inside, newton, (low + high) / 2))
         settled = fixed | (np.abs(following - x) <= 1e-11 * x)
         x = following
