@@ -6,13 +6,13 @@ coded as "exceeds the epoch's threshold", and the canary's threshold is the boun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Epoch, Tally
+from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Epoch
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.histogram import INFINITE_BIN, bin_of, edge
 from agentcanary_analysis.metrics import Direction, Kind, Metric
@@ -59,6 +59,13 @@ class Cells:
         """Epochs in which both arms could be chosen: the others are in no test."""
         mask: BoolArray = (self.weight > 0) & (self.weight < 1)
         return mask
+
+    @property
+    def counts(self) -> FloatArray:
+        """Canary units with and without the event, stable units with and without, shape (batch, epochs, 4)."""
+        return np.stack(
+            [self.canary_k, self.canary_n - self.canary_k, self.stable_k, self.stable_n - self.stable_k], axis=-1
+        )
 
     @property
     def gaps(self) -> BoolArray:
@@ -116,10 +123,7 @@ def cells_of(aggregates: Aggregates, metric: Metric, boundary: Boundary) -> Cell
         sums = _sums(aggregates, metric, epochs)
     columns = np.array(sums, dtype=np.float64).reshape(len(epochs), 2, 4)
     canary, stable = columns[:, 0].T[:, None, :], columns[:, 1].T[:, None, :]
-    if metric.kind is Kind.MEAN:
-        variance = _variance(_add_up(aggregates.tallies.get(Cell(metric.name, HISTORY_EPOCH, Arm.STABLE), {}).values()))
-    else:
-        variance = np.nan
+    variance = _variance(aggregates, metric) if metric.kind is Kind.MEAN else np.nan
     return Cells(
         weight=np.array([[epoch.weight for epoch in epochs]], dtype=np.float64),
         stage=np.array([[epoch.stage for epoch in epochs]], dtype=np.float64),
@@ -133,6 +137,11 @@ def cells_of(aggregates: Aggregates, metric: Metric, boundary: Boundary) -> Cell
         stable_squares=stable[3],
         variance=np.array([variance]),
     )
+
+
+def stacked(cells: Sequence[Cells]) -> Cells:
+    """Several lines of the same rollouts as one batch, in order."""
+    return Cells(**{name: np.concatenate([getattr(one, name) for one in cells]) for name in Cells.__slots__})
 
 
 def rollout_epochs(aggregates: Aggregates) -> tuple[Epoch, ...]:
@@ -192,37 +201,25 @@ def _sums(aggregates: Aggregates, metric: Metric, epochs: Sequence[Epoch]) -> li
     for epoch in epochs:
         pair: list[tuple[float, ...]] = []
         for arm in (Arm.CANARY, Arm.STABLE):
-            units, observed, total, squares = _add_up(
-                aggregates.tallies.get(Cell(metric.name, epoch.number, arm), {}).values()
-            )
-            if metric.kind is Kind.PROPORTION and not 0 <= total <= observed:
+            tally = aggregates.tally(metric.name, epoch.number, arm)
+            if metric.kind is Kind.PROPORTION and not 0 <= tally.total <= tally.observed:
                 raise ValueError(
-                    f"{metric.name} of the {arm.value} in epoch {epoch.number} has {total:g} events "
-                    f"among {observed:g} conversations with a value"
+                    f"{metric.name} of the {arm.value} in epoch {epoch.number} has {tally.total:g} events "
+                    f"among {tally.observed} conversations with a value"
                 )
-            pair.append((units, units if metric.always_measured else observed, total, squares))
+            observed = tally.units if metric.always_measured else tally.observed
+            pair.append((tally.units, observed, tally.total, tally.total_squares))
         sums.append(pair)
     return sums
 
 
-def _add_up(tallies: Iterable[Tally]) -> tuple[float, float, float, float]:
-    """Units, observed, total and squares; a loop over attributes is four times as fast as adding tallies."""
-    units = observed = 0
-    total = squares = 0.0
-    for tally in tallies:
-        units += tally.units
-        observed += tally.observed
-        total += tally.total
-        squares += tally.total_squares
-    return units, observed, total, squares
-
-
-def _variance(sums: tuple[float, float, float, float]) -> float:
-    _, observed, total, squares = sums
-    if observed < MIN_UNITS_FOR_THRESHOLD:
+def _variance(aggregates: Aggregates, metric: Metric) -> float:
+    """Variance of stable's values before the rollout; NaN where there are too few or they are constant."""
+    tally = aggregates.tally(metric.name, HISTORY_EPOCH, Arm.STABLE)
+    if tally.observed < MIN_UNITS_FOR_THRESHOLD:
         return float("nan")
-    variance = (squares - total * total / observed) / (observed - 1)
-    return variance if variance > 1e-12 * squares / observed else float("nan")
+    variance = (tally.total_squares - tally.total**2 / tally.observed) / (tally.observed - 1)
+    return variance if variance > 1e-12 * tally.total_squares / tally.observed else float("nan")
 
 
 def _exceedances(

@@ -25,7 +25,7 @@ _BORROW_BELOW = 10
 
 
 class Moments(NamedTuple):
-    """Sums over the units of one arm, each of shape (batch, epochs).
+    """Sums over the units of one arm, each of shape (…, epochs).
 
     Attributes:
         units: Units with a value.
@@ -39,7 +39,7 @@ class Moments(NamedTuple):
 
 
 class Contrast(NamedTuple):
-    """How far the canary lies beyond the line over all epochs, each of shape (batch,).
+    """How far the canary lies beyond the line over all epochs, each of shape (…).
 
     Attributes:
         total: ``S = Σ h Δ`` over epochs; positive when the canary is on the worse side.
@@ -155,24 +155,24 @@ def contrast(canary: Moments, stable: Moments, boundary: Boundary) -> Contrast:
     filled = (canary.units > 0) & (stable.units > 0)
     effective = np.where(filled, 1 / (1 / canary_n + boundary.ratio**2 / stable_n), 0.0)
     difference = worse * (canary.total / canary_n - boundary.ratio * stable.total / stable_n - boundary.shift)
-    variance = (effective**2 * (parts[0] + parts[1])).sum(axis=1)
+    variance = (effective**2 * (parts[0] + parts[1])).sum(axis=-1)
     fourth = effective**4 * (
         parts[0] ** 2 / np.maximum(canary.units - 1, 1) + parts[1] ** 2 / np.maximum(stable.units - 1, 1)
     )
     known = variance > 0
     for arm in (canary, stable):
-        units, total, squares = (np.where(filled, values, 0.0).sum(axis=1) for values in arm)
+        units, total, squares = (np.where(filled, values, 0.0).sum(axis=-1) for values in arm)
         known &= (units >= MIN_UNITS) & ((squares != total) | (np.minimum(total, units - total) >= _MIN_EVENTS))
-    freedom = np.where(known, variance, 1.0) ** 2 / np.where(known, np.maximum(fourth.sum(axis=1), 1e-300), 1.0)
-    return Contrast((effective * difference).sum(axis=1), variance, effective.sum(axis=1), freedom, known)
+    freedom = np.where(known, variance, 1.0) ** 2 / np.where(known, np.maximum(fourth.sum(axis=-1), 1e-300), 1.0)
+    return Contrast((effective * difference).sum(axis=-1), variance, effective.sum(axis=-1), freedom, known)
 
 
 def log_e_contrast(parts: Contrast, *, kappa: npt.ArrayLike, sign: float) -> FloatArray:
-    """Log e-value of the contrast, shape (batch,); 0 where it is not known.
+    """Log e-value of the contrast, shape (…); 0 where it is not known.
 
     Args:
         parts: From ``contrast``.
-        kappa: Prior precision, shape (batch,) or a number, frozen at the rollout's start.
+        kappa: Prior precision, broadcasts against the contrast, frozen at the rollout's start.
         sign: 1 for evidence of harm, -1 for evidence of safety.
 
     **Source**: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2024), Annals of Statistics 52:2613-2640.
@@ -182,7 +182,7 @@ def log_e_contrast(parts: Contrast, *, kappa: npt.ArrayLike, sign: float) -> Flo
 
 
 def one_look_p(parts: Contrast) -> FloatArray:
-    """One-sided p-value against "not beyond the line" at a single look, shape (batch,); 1 where it is not known.
+    """One-sided p-value against "not beyond the line" at a single look, shape (…); 1 where it is not known.
 
     **Source**: Welch (1947), Biometrika 34:28-35, with the degrees of freedom over all cells.
     """
@@ -193,7 +193,7 @@ def one_look_p(parts: Contrast) -> FloatArray:
 
 def _variance(arm: Moments) -> FloatArray:
     """Unbiased variance of every cell, that of the whole arm where the cell has fewer than 10 units."""
-    whole = Moments(*(values.sum(axis=1, keepdims=True) for values in arm))
+    whole = Moments(*(values.sum(axis=-1, keepdims=True) for values in arm))
     return np.where(arm.units < _BORROW_BELOW, unbiased_variance(whole), unbiased_variance(arm))
 
 

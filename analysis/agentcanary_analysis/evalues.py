@@ -39,6 +39,7 @@ _FACTORS = {
     "harm": ((1.12, 0.19), (1.25, 0.22), (1.5, 0.20), (2.0, 0.17), (2.8, 0.16), (6.0, 0.06)),
     "safe": ((1.06, 0.15), (1.12, 0.17), (1.2, 0.17), (1.35, 0.16), (1.6, 0.15), (2.2, 0.12), (3.5, 0.08)),
 }
+_FEW = 1000
 _RATE_LIMITS = (1e-4, 1 - 1e-4)
 
 
@@ -71,15 +72,19 @@ def log_sum_exp(values: FloatArray) -> FloatArray:
     return total
 
 
-def mixture(growth: Growth, include: npt.NDArray[np.bool_] | None = None) -> FloatArray:
-    """Log e-value of a mixture over its alternatives, shape (batch,).
+def mixture(growth: Growth) -> FloatArray:
+    """Log e-value of a mixture over its alternatives, on all epochs, shape (batch,)."""
+    return log_sum_exp(growth.log_e.sum(axis=1) + growth.log_prior)
+
+
+def mixtures(growth: Growth, include: npt.NDArray[np.bool_]) -> FloatArray:
+    """Log e-values of several sets of epochs, shape (batch, sets).
 
     Args:
         growth: From one of the kernels.
-        include: Epochs that count, shape (batch, epochs) or broadcastable; the others are as if they never were.
+        include: Epochs of each set, shape (batch, sets, epochs); the others are as if they never were.
     """
-    log_e = growth.log_e if include is None else np.where(include[..., None], growth.log_e, 0.0)
-    return log_sum_exp(log_e.sum(axis=1) + growth.log_prior)
+    return log_sum_exp(include.astype(np.float64) @ growth.log_e + growth.log_prior)
 
 
 def late_changes(log_e_from_stage: FloatArray) -> FloatArray:
@@ -138,15 +143,22 @@ def conditional_binomial(
     )
     if not (ratio > 0 and np.isfinite(ratio)):
         raise ValueError(f"ratio must be positive and finite, got {ratio}")
+    return conditional_growth(canary, stable, weights, ratio=ratio, question=question, worse=worse)
+
+
+def conditional_growth(
+    canary: FloatArray, stable: FloatArray, weights: FloatArray, *, ratio: float, question: Question, worse: Direction
+) -> Growth:
+    """``conditional_binomial`` on arrays of one shape that are known to be possible."""
     distance, log_prior = _half_normal(question)
-    upward = (question is Question.HARM) == (worse is Direction.UP_IS_WORSE)
-    log_change = distance if upward else -distance
+    log_change = distance if (question is Question.HARM) == (worse is Direction.UP_IS_WORSE) else -distance
     testable = (weights > 0) & (weights < 1)
-    # log of (w theta + 1 - w) / (w r + 1 - w), per epoch and alternative
-    odds = np.where(testable, weights * ratio / (weights * ratio + 1 - weights), 0.0)
-    log_total = np.log1p(odds[..., None] * np.expm1(log_change))
-    log_e = canary[..., None] * log_change - (canary + stable)[..., None] * log_total
-    return Growth(np.where(testable[..., None], log_e, 0.0), log_prior)
+    # Share of the canary among the events on the boundary; log_total is log((w theta + 1 - w) / (w r + 1 - w)).
+    share = weights * ratio / (weights * ratio + 1 - weights)
+    log_total = np.log1p(share[..., None] * np.expm1(log_change))
+    log_e = np.where(testable, canary, 0.0)[..., None] * log_change
+    log_e -= np.where(testable, canary + stable, 0.0)[..., None] * log_total
+    return Growth(log_e, log_prior)
 
 
 def two_by_two(
@@ -199,16 +211,31 @@ def two_by_two(
             raise ValueError(
                 f"{name}_events must not exceed {name}_units, got {events.flat[worst]:g} of {units.flat[worst]:g}"
             )
-    counted = (weights > 0) & (weights < 1) & (canary_n + stable_n > 0)
+    counts = np.stack([canary_k, canary_n - canary_k, stable_k, stable_n - stable_k], axis=-1)
+    return two_by_two_growth(counts, weights, boundary=boundary, question=question)
+
+
+def two_by_two_growth(counts: FloatArray, weights: FloatArray, *, boundary: Boundary, question: Question) -> Growth:
+    """``two_by_two`` on counts that are known to be possible.
+
+    Args:
+        counts: Canary with and without the event, stable with and without, shape (batch, epochs, 4).
+        weights: Shape (batch, epochs).
+        boundary: The line.
+        question: Harm or safe.
+    """
     log_prior = _alternatives(boundary, question).log_prior
     log_e = np.zeros((*weights.shape, log_prior.size))
-    for value in np.unique(weights[counted]):
-        rows = counted & (weights == value)
-        counts = np.stack(
-            [canary_k[rows], (canary_n - canary_k)[rows], stable_k[rows], (stable_n - stable_k)[rows]], axis=-1
-        )
-        log_e[rows] = counts @ _log_ratios(boundary, question, float(value))
+    for value in distinct(weights):
+        if 0 < value < 1:
+            here = weights == value
+            log_e[here] = counts[here] @ two_by_two_step(boundary, question, value)
     return Growth(log_e, log_prior)
+
+
+def distinct(values: FloatArray) -> list[float]:
+    """The different values of an array; faster than ``numpy.unique`` on the few epochs of one look."""
+    return sorted(set(values.ravel().tolist())) if values.size < _FEW else np.unique(values).tolist()
 
 
 class _Alternatives(NamedTuple):
@@ -239,8 +266,8 @@ def _alternatives(boundary: Boundary, question: Question) -> _Alternatives:
 
 
 @lru_cache(maxsize=512)
-def _log_ratios(boundary: Boundary, question: Question, weight: float) -> FloatArray:
-    """Log likelihood ratios of one unit: canary with and without the event, stable with and without, by alternative."""
+def two_by_two_step(boundary: Boundary, question: Question, weight: float) -> FloatArray:
+    """Growth by one unit: rows canary with and without the event, stable with and without; columns alternatives."""
     canary, stable, log_prior = _alternatives(boundary, question)
     null_canary, null_stable = project(canary, stable, ratio=boundary.ratio, floor=boundary.shift, weight=weight)
     ratios = np.stack(

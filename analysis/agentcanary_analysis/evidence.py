@@ -87,6 +87,7 @@ class Evidence:
         log_e_safe: The same against "beyond the boundary".
         needs: About how many more conversations, of both arms, until it is decided; None when it is or never will be.
         drifting: The stages disagree about how far the canary is from stable: it is not called safe.
+        answered: Both arms have values that this line can use, in an epoch in which both could be chosen.
         notes: What was excluded, merged or assumed, a sentence each.
     """
 
@@ -103,6 +104,7 @@ class Evidence:
     test: Test | None = None
     needs: int | None = None
     drifting: bool = False
+    answered: bool = True
     notes: tuple[str, ...] = ()
 
 
@@ -132,6 +134,7 @@ def assess(
     from agentcanary_analysis.cells import cells_of
     from agentcanary_analysis.questions import Line, answer
     from agentcanary_analysis.summaries import summarise
+    from agentcanary_analysis.suspicion import drift_p, suspect_p
 
     for name, budget in (("alpha", alpha), ("alpha_promote", alpha_promote)):
         if not 0 < budget < 1:
@@ -142,8 +145,9 @@ def assess(
         line,
         answer(cells, line, weight=weight, alpha=alpha, alpha_promote=alpha_promote),
         summarise(aggregates, metric),
+        suspect_p=float(suspect_p(cells, line)[0]),
+        drift_p=float(drift_p(cells, line)[0]),
         weight=weight,
-        alpha=alpha,
         alpha_promote=alpha_promote,
         log_e_needed=-math.log(alpha),
     )
@@ -155,8 +159,9 @@ def describe(
     found: Answers,
     summary: Summary,
     *,
+    suspect_p: float,
+    drift_p: float,
     weight: float,
-    alpha: float,
     alpha_promote: float,
     log_e_needed: float,
 ) -> Evidence:
@@ -167,15 +172,17 @@ def describe(
         line: Metric and boundary.
         found: ``answer(cells, line, …)``.
         summary: What people read of the metric.
+        suspect_p: One-look p-value against "not beyond the boundary".
+        drift_p: P-value against "the arms differ equally in all stages".
         weight: ``safe`` is asked on the epochs of this weight.
-        alpha: Budget of ``harmed``.
         alpha_promote: Budget of ``safe``.
         log_e_needed: Log e-value at which this metric alone proves harm: more when metrics share ``alpha``.
     """
     from agentcanary_analysis.forecast import needs
-    from agentcanary_analysis.questions import Method, method_name, response_lines, suspect_p
+    from agentcanary_analysis.questions import Method, response_lines
+    from agentcanary_analysis.suspicion import DRIFTING_BELOW, method_name
 
-    test = Test(name=method_name(line), p_value=float(suspect_p(cells, line)[0]))
+    drifting = drift_p < DRIFTING_BELOW
     status, reason, more = Status.UNDECIDED, "", None
     if not (summary.canary.observed and summary.stable.observed):
         status, reason = Status.NO_DATA, _nobody(summary)
@@ -185,16 +192,16 @@ def describe(
         status, reason = Status.NO_DATA, "no epoch began with a threshold (it needs 200 stable conversations before)"
     elif found.log_e_harm[0] >= log_e_needed:
         status = Status.HARMED
-    elif found.safe[0]:
+    elif found.safe[0] and not drifting:
         status = Status.SAFE
     else:
-        more = needs(cells, line, weight=weight, alpha=alpha, alpha_promote=alpha_promote, log_e_needed=log_e_needed)
-        if found.drifting[0]:
+        more = needs(cells, line, weight=weight, alpha_promote=alpha_promote, log_e_needed=log_e_needed)
+        if drifting:
             reason = "drifting: the stages disagree about how far the canary is from stable"
         elif found.unanswered[0]:
             status, reason = Status.NO_DATA, _unanswered(summary)
             sides = [
-                needs(cells.responses(), side, weight=weight, alpha=alpha, alpha_promote=alpha_promote)
+                needs(cells.responses(), side, weight=weight, alpha_promote=alpha_promote)
                 for side in response_lines(line.metric)
             ]
             more = None if None in sides else max(side for side in sides if side is not None)
@@ -209,11 +216,12 @@ def describe(
         canary=summary.canary,
         relative_change=summary.relative_change,
         interval=summary.interval,
-        test=test,
+        test=Test(name=method_name(line), p_value=suspect_p),
         log_e_harm=float(found.log_e_harm[0]),
         log_e_safe=float(found.log_e_safe[0]),
         needs=more,
-        drifting=bool(found.drifting[0]),
+        drifting=drifting,
+        answered=bool((cells.testable & (cells.canary_n > 0)).any() and (cells.testable & (cells.stable_n > 0)).any()),
         notes=_notes(cells, line.metric, summary),
     )
 

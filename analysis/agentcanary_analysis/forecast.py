@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from agentcanary_analysis.cells import Cells, FloatArray
-from agentcanary_analysis.confidence_sequences import Moments, unbiased_variance
-from agentcanary_analysis.evalues import Question
+from agentcanary_analysis.cells import BoolArray, Cells, FloatArray
+from agentcanary_analysis.confidence_sequences import contrast, log_normal_mixture
+from agentcanary_analysis.evalues import Question, conditional_growth, log_sum_exp, two_by_two_step
 from agentcanary_analysis.metrics import Direction
-from agentcanary_analysis.questions import Line, Method, log_e_harm, log_e_safe
+from agentcanary_analysis.questions import Line, Method, growth, kappa, merged_moments
 
-_SIZES = np.geomspace(20, 2e7, 31)
+_SIZES = np.geomspace(20, 2e7, 61)
 
 
 def standardised(cells: Cells, canary: FloatArray, stable: FloatArray) -> tuple[float, float] | None:
@@ -26,30 +24,28 @@ def standardised(cells: Cells, canary: FloatArray, stable: FloatArray) -> tuple[
         stable: Sums of stable, shape (1, epochs).
     """
     common = cells.testable & (cells.canary_n > 0) & (cells.stable_n > 0)
-    units = np.maximum(cells.canary_n + cells.stable_n, 1)
-    total = np.where(common, cells.canary_n * cells.stable_n / units, 0.0).sum()
+    units = np.where(common, cells.canary_n + cells.stable_n, np.inf)
+    total = float((cells.canary_n * cells.stable_n / units).sum())
     if total == 0:
         return None
-    values = (
-        np.where(common, canary * cells.stable_n / units, 0.0).sum() / total,
-        np.where(common, stable * cells.canary_n / units, 0.0).sum() / total,
+    return (
+        float((canary * cells.stable_n / units).sum()) / total,
+        float((stable * cells.canary_n / units).sum()) / total,
     )
-    return float(values[0]), float(values[1])
 
 
 def needs(
-    cells: Cells, line: Line, *, weight: float, alpha: float, alpha_promote: float, log_e_needed: float | None = None
+    cells: Cells, line: Line, *, weight: float, alpha_promote: float, log_e_needed: float | None = None
 ) -> int | None:
     """About how many more conversations, of both arms, until the line is decided at the present estimates.
 
-    The same e-process is asked about the counts to be expected. Harm is looked for at the present weight; safety is
-    proven on conversations at ``weight``.
+    Harm is looked for at the present weight; safety is proven on conversations at ``weight``. Every alternative of the
+    mixture goes on growing at its expected rate.
 
     Args:
         cells: A batch of one.
         line: Metric and boundary.
         weight: ``safe`` is asked on epochs of this weight.
-        alpha: Budget of ``harmed``.
         alpha_promote: Budget of ``safe``.
         log_e_needed: Log e-value at which this metric alone proves harm; None: it is not asked.
 
@@ -63,62 +59,88 @@ def needs(
     beyond = canary - (stable if line.method is Method.EXCEEDANCE else line.boundary.at(stable))
     worse = beyond if line.boundary.direction is Direction.UP_IS_WORSE else -beyond
     question = Question.HARM if worse > 0 else Question.SAFE
-    if question is Question.HARM and log_e_needed is None:
+    if question is Question.SAFE:
+        needed, at, include = -float(np.log(alpha_promote)), weight, cells.testable & (cells.weight == weight)
+    elif log_e_needed is None:
         return None
-    base, epoch = _extended(cells, weight if question is Question.SAFE else None)
-    if epoch is None:
-        return None
-    future = _grown(base, epoch, values, _SIZES)
-    if question is Question.HARM:
-        log_e = log_e_harm(future, line, alpha=alpha)
     else:
-        log_e = log_e_safe(future, line, weight=weight, alpha=alpha_promote)
-    needed = -float(np.log(alpha_promote)) if question is Question.SAFE or log_e_needed is None else log_e_needed
-    reached = np.flatnonzero(log_e >= needed)
-    if not reached.size:
+        # Half of the e-value of harm is for changes that come late.
+        running = cells.weight[cells.testable]
+        needed, at, include = log_e_needed + float(np.log(2)), float(running[-1]), cells.testable
+    if not 0 < at < 1:
         return None
-    first = int(reached[0])
-    if first == 0:
-        return int(_SIZES[0])
-    share = (needed - log_e[first - 1]) / (log_e[first] - log_e[first - 1])
-    size = _SIZES[first - 1] + share * (_SIZES[first] - _SIZES[first - 1])
+    answered = np.array([cells.canary_n.sum(), cells.stable_n.sum()]) / np.maximum(
+        [cells.canary_units.sum(), cells.stable_units.sum()], 1
+    )
+    rates = np.array([at, 1 - at]) * answered
+    if line.method is Method.CONTRAST:
+        size = _contrast_size(cells, line, question, include, rates, needed, alpha_promote)
+    else:
+        size = _mixture_size(cells, line, question, include, at, rates * values, rates, needed)
+    if size is None:
+        return None
     digits = 10 ** max(int(np.floor(np.log10(size))) - 1, 0)
     return int(np.ceil(size / digits) * digits)
 
 
-def _extended(cells: Cells, weight: float | None) -> tuple[Cells, int | None]:
-    """The cells and the epoch that is going to grow: the present one, or one of ``weight``, made if there is none."""
-    if weight is None:
-        running = np.flatnonzero(cells.testable[0])
-        return cells, int(running[-1]) if running.size else None
-    if not 0 < weight < 1:
-        return cells, None
-    there = np.flatnonzero(cells.weight[0] == weight)
-    if there.size:
-        return cells, int(there[-1])
-    columns = {
-        name: np.concatenate([getattr(cells, name), np.zeros((1, 1))], axis=1)
-        for name in cells.__slots__
-        if name != "variance"
-    }
-    columns["weight"][0, -1] = weight
-    columns["stage"][0, -1] = cells.stage.max(initial=0)
-    return Cells(**columns, variance=cells.variance), cells.weight.shape[1]
+def _mixture_size(
+    cells: Cells,
+    line: Line,
+    question: Question,
+    include: BoolArray,
+    weight: float,
+    events: FloatArray,
+    units: FloatArray,
+    needed: float,
+) -> float | None:
+    present = growth(cells, line, question)
+    log_e = np.where(include[0][:, None], present.log_e[0], 0.0).sum(axis=0) + present.log_prior
+    if line.method is Method.TWO_BY_TWO:
+        counts = np.array([events[0], units[0] - events[0], events[1], units[1] - events[1]])
+        step = counts @ two_by_two_step(line.boundary, question, weight)
+    else:
+        step = conditional_growth(
+            events[:1, None],
+            events[1:, None],
+            np.array([[weight]]),
+            ratio=line.boundary.ratio if line.method is Method.CONDITIONAL else 1.0,
+            question=question,
+            worse=line.boundary.direction,
+        ).log_e[0, 0]
+    return _first(log_sum_exp(log_e + _SIZES[:, None] * step), needed)
 
 
-def _grown(cells: Cells, epoch: int, values: tuple[float, float], sizes: FloatArray) -> Cells:
-    """The cells after so many more conversations in one epoch, one row a size."""
-    columns = {
-        name: np.repeat(getattr(cells, name), len(sizes), axis=0) for name in cells.__slots__ if name != "variance"
-    }
-    weight = cells.weight[0, epoch]
-    for arm, share, value in (("canary", weight, values[0]), ("stable", 1 - weight, values[1])):
-        n, k, squares, units = (getattr(cells, f"{arm}_{name}") for name in ("n", "k", "squares", "units"))
-        counted = sizes * share
-        answered = counted * n.sum() / max(units.sum(), 1)
-        spread = unbiased_variance(Moments(n.sum(), k.sum(), squares.sum()))
-        columns[f"{arm}_units"][:, epoch] += counted
-        columns[f"{arm}_n"][:, epoch] += answered
-        columns[f"{arm}_k"][:, epoch] += answered * value
-        columns[f"{arm}_squares"][:, epoch] += answered * (spread + value**2)
-    return replace(cells, **columns, variance=np.repeat(cells.variance, len(sizes)))
+def _contrast_size(
+    cells: Cells,
+    line: Line,
+    question: Question,
+    include: BoolArray,
+    units: FloatArray,
+    needed: float,
+    alpha: float,
+) -> float | None:
+    present = contrast(*merged_moments(cells, include[:, None]), line.boundary)
+    every = contrast(*merged_moments(cells, cells.testable[:, None]), line.boundary)
+    if not every.known[0, 0] or not units.all():
+        return None
+    # Per effective unit: how far beyond the line on the average, and the variance of one.
+    effective = _SIZES / (1 / units[0] + line.boundary.ratio**2 / units[1])
+    distance = float(every.difference[0, 0]) * (1 if question is Question.HARM else -1)
+    variance = float(every.variance[0, 0] / every.effective[0, 0])
+    total = float(present.total[0, 0]) * (1 if question is Question.HARM else -1) + effective * distance
+    log_e = log_normal_mixture(
+        total, float(present.variance[0, 0]) + effective * variance, kappa(cells, question, alpha)
+    )
+    return _first(log_e, needed)
+
+
+def _first(log_e: FloatArray, needed: float) -> float | None:
+    """The size at which the log e-value first reaches what is needed, on a straight line between two sizes."""
+    reached = np.flatnonzero(log_e >= needed)
+    if not reached.size:
+        return None
+    at = int(reached[0])
+    if at == 0:
+        return float(_SIZES[0])
+    share = (needed - log_e[at - 1]) / (log_e[at] - log_e[at - 1])
+    return float(_SIZES[at - 1] + share * (_SIZES[at] - _SIZES[at - 1]))

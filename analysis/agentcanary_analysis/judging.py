@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,8 +21,9 @@ from agentcanary_analysis.evidence import Evidence, Status, describe
 from agentcanary_analysis.metrics import Kind, Metric
 from agentcanary_analysis.proportion_intervals import clopper_pearson_upper
 from agentcanary_analysis.proportions import Proportion
-from agentcanary_analysis.questions import SUSPECT_BELOW, Line, answer
+from agentcanary_analysis.questions import Answers, Line, answer
 from agentcanary_analysis.summaries import Summary, summarise
+from agentcanary_analysis.suspicion import SUSPECT_BELOW, drift_ps, suspect_ps
 from agentcanary_analysis.verdict import CheckFinding, SampleRatio
 from agentcanary_analysis.weighing import Split, Weighed, weigh
 
@@ -48,7 +49,22 @@ class Look:
     alpha_promote: float
     proof_weight: float
     stage: int
+    _counted: dict[tuple[int, Arm], int] = field(init=False)
+    _split: Split = field(init=False)
+    _known_cells: dict[Line | str, Cells] = field(default_factory=dict)
     _summaries: dict[str, Summary] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        epochs = rollout_epochs(self.aggregates)
+        self._counted = counted_units(self.aggregates)
+        self._split = Split(
+            np.array([[epoch.weight for epoch in epochs]], dtype=np.float64),
+            *(
+                np.array([[units.get((epoch.number, arm), 0) for epoch in epochs]], dtype=np.float64)
+                for units in (self.aggregates.assigned, self._counted)
+                for arm in (Arm.CANARY, Arm.STABLE)
+            ),
+        )
 
     def criteria(self, boundaries: Mapping[str, Boundary]) -> tuple[tuple[Evidence, ...], Weighed]:
         """The evidence of every criterion, and what they say together.
@@ -58,60 +74,44 @@ class Look:
         Raises:
             ValueError: If a criterion is about a count.
         """
-        lines = [Line(self.metrics[name], boundary) for name, boundary in boundaries.items()]
+        lines = self._lines(boundaries)
         for line in lines:
             if line.metric.kind is Kind.COUNT:
                 raise ValueError(f"{line.metric.name} is a count: its limit is a policy, not a criterion")
-        cells = [cells_of(self.aggregates, line.metric, line.boundary) for line in lines]
         weighed = weigh(
-            lines, cells, self._split(), weight=self.proof_weight, alpha=self.alpha, alpha_promote=self.alpha_promote
+            lines,
+            [self._cells(line) for line in lines],
+            self._split,
+            weight=self.proof_weight,
+            alpha=self.alpha,
+            alpha_promote=self.alpha_promote,
         )
-        alone = np.log(max(len(lines), 1)) - np.log(self.alpha)
-        found = [
-            describe(
-                counts,
-                line,
-                answers,
-                self._summary(line.metric),
-                weight=self.proof_weight,
-                alpha=self.alpha,
-                alpha_promote=self.alpha_promote,
-                log_e_needed=float(alone),
-            )
-            for line, counts, answers in zip(lines, cells, weighed.answers, strict=True)
-        ]
-        guilty = _guilty(found, float(alone)) if weighed.harmed[0] else ()
+        alone = float(np.log(max(len(lines), 1)) - np.log(self.alpha))
+        found = self._describe(lines, weighed.answers, self.proof_weight, alone)
+        guilty = _guilty(found, alone) if weighed.harmed[0] else ()
         return tuple(_with_harm(evidence, evidence.metric in guilty) for evidence in found), weighed
 
     def margins(self, boundaries: Mapping[str, Boundary]) -> tuple[Evidence, ...]:
         """The evidence against boundaries that are only to be proven, not to be rolled back for."""
-        lines = [Line(self.metrics[name], boundary) for name, boundary in boundaries.items()]
-        cells = [cells_of(self.aggregates, line.metric, line.boundary) for line in lines]
-        found = [self._assess(line, counts, self.proof_weight) for line, counts in zip(lines, cells, strict=True)]
         worse = "worse than the margin that promotion asks for"
         return tuple(
             replace(evidence, status=Status.SUSPECT, reason=worse, needs=None)
             if evidence.status is Status.HARMED
             else evidence
-            for evidence in found
+            for evidence in self._assess(self._lines(boundaries), self.proof_weight)
         )
 
-    def check(self, check: Check) -> CheckFinding:
-        """What this look says of one check of the current stage."""
-        metric = self.metrics[check.metric]
-        if metric.kind is Kind.COUNT:
-            return self._count_check(check, metric)
-        line = Line(metric, check.boundary(metric))
-        cells = cells_of(self.aggregates, metric, line.boundary)
-        evidence = self._assess(line, cells, self._stage_weight())
-        p_value = 1.0 if evidence.test is None else evidence.test.p_value
-        status, reason = evidence.status, evidence.reason
-        if status is Status.HARMED or p_value < SUSPECT_BELOW:
-            status, reason = Status.SUSPECT, f"worse than the check allows, p = {p_value:.2g} at this look"
-        elif status is Status.NO_DATA and cells.canary_n.any() and cells.stable_n.any():
-            # Values are there but some are missing: that forbids a proof, it does not make the check suspect.
-            status = Status.UNDECIDED
-        return CheckFinding(check=check, status=status, reason=reason, evidence=replace(evidence, status=status))
+    def checks(self, checks: Sequence[Check]) -> tuple[CheckFinding, ...]:
+        """What this look says of the checks of the current stage, in their order."""
+        judged = [check for check in checks if self.metrics[check.metric].kind is not Kind.COUNT]
+        lines = [Line(self.metrics[check.metric], check.boundary(self.metrics[check.metric])) for check in judged]
+        evidence = dict(zip(judged, self._assess(lines, self._stage_weight()), strict=True))
+        return tuple(
+            _check_finding(check, evidence[check])
+            if check in evidence
+            else self._count_check(check, self.metrics[check.metric])
+            for check in checks
+        )
 
     def unmeasured(self, boundaries: Mapping[str, Boundary], checked: Collection[str]) -> tuple[str, ...]:
         """Criteria that do not count for promotion: no check names them and nothing was ever recorded for them."""
@@ -132,7 +132,7 @@ class Look:
         if not weighed.alarm[0]:
             return SampleRatio(log_e_assigned=assigned, log_e_counted=counted)
         which = "assigned" if assigned >= counted else "counted"
-        split = self._split()
+        split = self._split
         canary, stable = (getattr(split, f"{arm}_{which}")[0] for arm in ("canary", "stable"))
         shares = []
         for weight in sorted({float(value) for value in split.weight[0] if 0 < value < 1}):
@@ -144,9 +144,8 @@ class Look:
 
     def stage_conversations(self) -> int:
         """Counted canary conversations that began in the current stage."""
-        counted = counted_units(self.aggregates)
         return sum(
-            counted.get((epoch.number, Arm.CANARY), 0)
+            self._counted.get((epoch.number, Arm.CANARY), 0)
             for epoch in rollout_epochs(self.aggregates)
             if epoch.stage == self.stage
         )
@@ -160,18 +159,44 @@ class Look:
         }
         return {name: value for name, value in found.items() if value is not None}
 
-    def _assess(self, line: Line, cells: Cells, weight: float) -> Evidence:
-        """The evidence of one line by itself, proven on the epochs of one weight."""
-        return describe(
-            cells,
-            line,
-            answer(cells, line, weight=weight, alpha=self.alpha, alpha_promote=self.alpha_promote),
-            self._summary(line.metric),
-            weight=weight,
-            alpha=self.alpha,
-            alpha_promote=self.alpha_promote,
-            log_e_needed=float(-np.log(self.alpha)),
-        )
+    def _lines(self, boundaries: Mapping[str, Boundary]) -> list[Line]:
+        return [Line(self.metrics[name], boundary) for name, boundary in boundaries.items()]
+
+    def _assess(self, lines: Sequence[Line], weight: float) -> list[Evidence]:
+        """The evidence of lines, each by itself, proven on the epochs of one weight."""
+        answers = [
+            answer(self._cells(line), line, weight=weight, alpha=self.alpha, alpha_promote=self.alpha_promote)
+            for line in lines
+        ]
+        return self._describe(lines, answers, weight, float(-np.log(self.alpha)))
+
+    def _describe(
+        self, lines: Sequence[Line], answers: Sequence[Answers], weight: float, log_e_needed: float
+    ) -> list[Evidence]:
+        cells = [self._cells(line) for line in lines]
+        return [
+            describe(
+                counts,
+                line,
+                found,
+                self._summary(line.metric),
+                suspect_p=suspect,
+                drift_p=drift,
+                weight=weight,
+                alpha_promote=self.alpha_promote,
+                log_e_needed=log_e_needed,
+            )
+            for counts, line, found, suspect, drift in zip(
+                cells, lines, answers, suspect_ps(cells, lines), drift_ps(cells, lines), strict=True
+            )
+        ]
+
+    def _cells(self, line: Line) -> Cells:
+        """The counts of a line; only those of a quantile depend on the boundary."""
+        key = line if line.metric.kind is Kind.QUANTILE else line.metric.name
+        if key not in self._known_cells:
+            self._known_cells[key] = cells_of(self.aggregates, line.metric, line.boundary)
+        return self._known_cells[key]
 
     def _summary(self, metric: Metric) -> Summary:
         if metric.name not in self._summaries:
@@ -183,18 +208,6 @@ class Look:
         weights = [epoch.weight for epoch in rollout_epochs(self.aggregates) if epoch.stage == self.stage]
         return max((weight for weight in weights if 0 < weight < 1), default=self.proof_weight)
 
-    def _split(self) -> Split:
-        epochs = rollout_epochs(self.aggregates)
-        counted = counted_units(self.aggregates)
-        return Split(
-            np.array([[epoch.weight for epoch in epochs]], dtype=np.float64),
-            *(
-                np.array([[units.get((epoch.number, arm), 0) for epoch in epochs]], dtype=np.float64)
-                for units in (self.aggregates.assigned, counted)
-                for arm in (Arm.CANARY, Arm.STABLE)
-            ),
-        )
-
     def _count_check(self, check: Check, metric: Metric) -> CheckFinding:
         if metric.outcome == SAFETY_OUTCOME:
             seen = self.aggregates.safety.canary
@@ -205,7 +218,7 @@ class Look:
                     for epoch in rollout_epochs(self.aggregates)
                 )
             )
-        units = sum(number for (epoch, arm), number in counted_units(self.aggregates).items() if arm is Arm.CANARY)
+        units = sum(number for (epoch, arm), number in self._counted.items() if arm is Arm.CANARY)
         if seen > check.limit:
             return CheckFinding(check=check, status=Status.SUSPECT, reason=f"{seen} where {check.limit:g} are allowed")
         if not units:
@@ -213,6 +226,17 @@ class Look:
         limit = clopper_pearson_upper(Proportion(min(seen, units), units))
         reason = f"{seen} in {units} conversations of the canary: at most {limit:.2%} of them, with 95 % confidence"
         return CheckFinding(check=check, status=Status.SAFE, reason=reason)
+
+
+def _check_finding(check: Check, evidence: Evidence) -> CheckFinding:
+    p_value = 1.0 if evidence.test is None else evidence.test.p_value
+    status, reason = evidence.status, evidence.reason
+    if status is Status.HARMED or p_value < SUSPECT_BELOW:
+        status, reason = Status.SUSPECT, f"worse than the check allows, p = {p_value:.2g} at this look"
+    elif status is Status.NO_DATA and evidence.answered:
+        # Values are there but some are missing: that forbids a proof, it does not make the check suspect.
+        status = Status.UNDECIDED
+    return CheckFinding(check=check, status=status, reason=reason, evidence=replace(evidence, status=status))
 
 
 def _guilty(found: Iterable[Evidence], log_e_needed: float) -> tuple[str, ...]:

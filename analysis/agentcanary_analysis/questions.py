@@ -1,4 +1,4 @@
-"""The questions that a look asks of one metric against one boundary: harmed? suspect? safe? drifting? Pure.
+"""Harmed? Safe? The questions of one metric against one boundary that may be asked at every look. Pure.
 
 Every function takes the cells of many rollouts and answers for each: one look, a simulation and a calibration run the
 same code. The method follows from the metric and the boundary alone, never from the data.
@@ -11,28 +11,29 @@ from enum import StrEnum
 from typing import NamedTuple, assert_never
 
 import numpy as np
-from scipy.special import chdtrc
 
 from agentcanary_analysis.cells import BoolArray, Cells, FloatArray
 from agentcanary_analysis.checks import Boundary
-from agentcanary_analysis.conditional import conditional_p_value
 from agentcanary_analysis.confidence_sequences import (
     Moments,
     best_kappa,
     contrast,
     log_e_contrast,
-    one_look_p,
     unbiased_variance,
 )
-from agentcanary_analysis.evalues import Growth, Question, conditional_binomial, late_changes, mixture, two_by_two
+from agentcanary_analysis.evalues import (
+    Growth,
+    Question,
+    conditional_growth,
+    distinct,
+    late_changes,
+    mixtures,
+    two_by_two_growth,
+)
 from agentcanary_analysis.metrics import Direction, Kind, Metric
-from agentcanary_analysis.proportions import RARE, score_p_values
 
-SUSPECT_BELOW = 0.10
-DRIFTING_BELOW = 0.01
 MAX_RESPONSE_DIFFERENCE = 0.02
 _PLANNED_UNITS = {Question.HARM: 600.0, Question.SAFE: 4000.0}
-_DRIFT_NEEDS = 5
 _MOST_ALPHA = 0.4  # beyond it the mixture has no best precision
 
 
@@ -82,10 +83,9 @@ def log_e_harm(cells: Cells, line: Line, *, alpha: float) -> FloatArray:
         line: Metric and boundary.
         alpha: Budget; only the prior of the contrast depends on it.
     """
-    process = _Process(cells, line, Question.HARM, alpha)
     last = int(cells.stage[cells.testable].max(initial=0))
-    by_stage = [process.log_e(cells.testable & (cells.stage >= stage)) for stage in range(last + 1)]
-    return late_changes(np.stack(by_stage, axis=-1))
+    from_stage = cells.stage[:, None, :] >= np.arange(last + 1)[:, None]
+    return late_changes(_log_e(cells, line, Question.HARM, cells.testable[:, None, :] & from_stage, alpha))
 
 
 def log_e_safe(cells: Cells, line: Line, *, weight: float, alpha: float) -> FloatArray:
@@ -97,8 +97,9 @@ def log_e_safe(cells: Cells, line: Line, *, weight: float, alpha: float) -> Floa
         weight: The weight of those epochs, in (0, 1); with any other there is no evidence.
         alpha: Budget; only the prior of the contrast depends on it.
     """
-    include = cells.testable & (cells.weight == weight)
-    return _Process(cells, line, Question.SAFE, alpha).log_e(include)
+    here = cells.testable & (cells.weight == weight)
+    proving = replace(cells, weight=np.where(here, cells.weight, 0.0))
+    return _log_e(proving, line, Question.SAFE, here[:, None, :], alpha)[:, 0]
 
 
 def log_e_response(cells: Cells, metric: Metric, *, weight: float, alpha: float) -> FloatArray:
@@ -117,41 +118,24 @@ def response_lines(metric: Metric) -> tuple[Line, Line]:
     return up, down
 
 
-def method_name(line: Line) -> str:
-    """The one-look test of ``suspect_p``, for people."""
-    match line.method:
-        case Method.CONTRAST:
-            return "Welch test on the contrast, stratified by epoch"
-        case Method.EXCEEDANCE:
-            return "score test on scaled exceedances, stratified by epoch"
-        case Method.CONDITIONAL | Method.TWO_BY_TWO:
-            return "score test, stratified by epoch (conditional mid-p below 10 events)"
-        case Method.REPORT_ONLY:
-            return "none: report only"
-        case _:
-            assert_never(line.method)
-
-
 class Answers(NamedTuple):
     """What is known of a line at one look, each of shape (batch,).
 
     Attributes:
         log_e_harm: Against "within the boundary at all times".
         log_e_safe: Against "beyond the boundary", after missing values are accounted for.
-        safe: Proven within the boundary: enough evidence, no drift.
+        safe: Proven within the boundary, if the stages do not disagree.
         unanswered: Would be safe, if the missing values could be trusted to be like the others.
-        drifting: The stages disagree about how the arms differ.
     """
 
     log_e_harm: FloatArray
     log_e_safe: FloatArray
     safe: BoolArray
     unanswered: BoolArray
-    drifting: BoolArray
 
 
 def answer(cells: Cells, line: Line, *, weight: float, alpha: float, alpha_promote: float) -> Answers:
-    """What is known of a line, missing values and drift accounted for.
+    """What is known of a line, missing values accounted for.
 
     With values missing, ``safe`` needs the worst case (missing of the canary = failure, missing of stable = success) to
     be safe, or the response rates to be proven within 2 points of each other, both ways.
@@ -174,150 +158,79 @@ def answer(cells: Cells, line: Line, *, weight: float, alpha: float, alpha_promo
             worst = log_e_safe(cells.worst_case(line.boundary.direction), line, weight=weight, alpha=alpha_promote)
         counted = np.where(gaps & ~alike, worst, observed)
         unanswered = (observed >= needed) & (counted < needed)
-    drifting = drift_p(cells, line) < DRIFTING_BELOW
-    harm = log_e_harm(cells, line, alpha=alpha)
-    return Answers(harm, counted, (counted >= needed) & ~drifting, unanswered, drifting)
+    return Answers(log_e_harm(cells, line, alpha=alpha), counted, counted >= needed, unanswered)
 
 
-def suspect_p(cells: Cells, line: Line) -> FloatArray:
-    """One-look p-value against "not beyond the boundary", stratified by epoch, shape (batch,); 1 if nothing is known.
-
-    Proportions: the score test, or the conditional mid-p test with fewer than 10 events or non-events in an arm;
-    quantiles: the same on scaled exceedances; means: Welch's test on the contrast.
-    """
+def _log_e(cells: Cells, line: Line, question: Question, include: BoolArray, alpha: float) -> FloatArray:
+    """Log e-values of several sets of epochs, shape (batch, sets); ``include`` has the shape (batch, sets, epochs)."""
     match line.method:
+        case Method.TWO_BY_TWO | Method.CONDITIONAL | Method.EXCEEDANCE:
+            return mixtures(growth(cells, line, question), include)
         case Method.CONTRAST:
-            return one_look_p(contrast(*merged_moments(cells, cells.testable), line.boundary))
+            parts = contrast(*merged_moments(cells, include), line.boundary)
+            sign = 1.0 if question is Question.HARM else -1.0
+            return log_e_contrast(parts, kappa=kappa(cells, question, alpha)[:, None], sign=sign)
         case Method.REPORT_ONLY:
-            return np.ones(len(cells.weight))
-        case Method.EXCEEDANCE:
-            return _proportion_p(cells, Boundary(ratio=1.0, floor=0.0, direction=line.boundary.direction))
-        case Method.CONDITIONAL | Method.TWO_BY_TWO:
-            return _proportion_p(cells, line.boundary)
+            return np.zeros(include.shape[:2])
         case _:
             assert_never(line.method)
 
 
-def drift_p(cells: Cells, line: Line) -> FloatArray:
-    """P-value against "the canary differs from stable equally in all stages" (Cochran's Q), shape (batch,).
+def growth(cells: Cells, line: Line, question: Question) -> Growth:
+    """The growth of a line's mixture by epoch.
 
-    On log ratios of proportions and exceedances, on the contrast of means; a stage takes part with at least 5 events
-    and 5 non-events in each arm (30 values, for means). 1 where fewer than two stages do. A stage with two weights
-    counts as two.
-
-    **Source**: Cochran (1954), Biometrics 10:101-129.
+    Raises:
+        ValueError: If the line is not judged by events.
     """
-    estimates, variances, known = [], [], []
-    strata = {(float(stage), float(weight)) for stage, weight in zip(cells.stage.flat, cells.weight.flat, strict=True)}
-    for stage, weight in sorted(strata) or [(0.0, 0.0)]:
-        here = cells.testable & (cells.stage == stage) & (cells.weight == weight)
-        estimate, variance, usable = _stage_estimate(cells, line, here)
-        estimates.append(estimate)
-        variances.append(np.where(usable, variance, 1.0))
-        known.append(usable)
-    precision = np.where(np.stack(known, axis=-1), 1 / np.stack(variances, axis=-1), 0.0)
-    values = np.stack(estimates, axis=-1)
-    centre = (precision * values).sum(axis=-1) / np.maximum(precision.sum(axis=-1), 1e-300)
-    spread = (precision * (values - centre[:, None]) ** 2).sum(axis=-1)
-    freedom = np.stack(known, axis=-1).sum(axis=-1) - 1
-    p: FloatArray = np.where(freedom > 0, chdtrc(np.maximum(freedom, 1), spread), 1.0)
-    return p
-
-
-class _Process:
-    """The e-process of a line, ready to be asked about any set of epochs."""
-
-    def __init__(self, cells: Cells, line: Line, question: Question, alpha: float) -> None:
-        self._cells, self._line, self._question = cells, line, question
-        self._growth: Growth | None = None
-        boundary = line.boundary
-        match line.method:
-            case Method.TWO_BY_TWO:
-                self._growth = two_by_two(
-                    cells.canary_n,
-                    cells.canary_k,
-                    cells.stable_n,
-                    cells.stable_k,
-                    cells.weight,
-                    boundary=boundary,
-                    question=question,
-                )
-            case Method.CONDITIONAL | Method.EXCEEDANCE:
-                self._growth = conditional_binomial(
-                    cells.canary_k,
-                    cells.stable_k,
-                    cells.weight,
-                    # The margin of a quantile is in the canary's threshold; the exceedances are compared as they are.
-                    ratio=boundary.ratio if line.method is Method.CONDITIONAL else 1.0,
-                    question=question,
-                    worse=boundary.direction,
-                )
-            case Method.CONTRAST:
-                self._kappa = best_kappa(_PLANNED_UNITS[question], min(alpha, _MOST_ALPHA)) * _planned_variance(cells)
-            case Method.REPORT_ONLY:
-                pass
-            case _:
-                assert_never(line.method)
-
-    def log_e(self, include: BoolArray) -> FloatArray:
-        """Log e-value of the included epochs, shape (batch,)."""
-        if self._growth is not None:
-            return mixture(self._growth, include)
-        if self._line.method is Method.CONTRAST:
-            parts = contrast(*merged_moments(self._cells, include), self._line.boundary)
-            sign = 1.0 if self._question is Question.HARM else -1.0
-            return log_e_contrast(parts, kappa=self._kappa, sign=sign)
-        return np.zeros(len(self._cells.weight))
+    if line.method is Method.TWO_BY_TWO:
+        return two_by_two_growth(cells.counts, cells.weight, boundary=line.boundary, question=question)
+    if line.method not in (Method.CONDITIONAL, Method.EXCEEDANCE):
+        raise ValueError(f"{line.metric.name} is judged by {line.method}, which is no mixture over alternatives")
+    return conditional_growth(
+        cells.canary_k,
+        cells.stable_k,
+        cells.weight,
+        # The margin of a quantile is in the canary's threshold; the exceedances are compared as they are.
+        ratio=line.boundary.ratio if line.method is Method.CONDITIONAL else 1.0,
+        question=question,
+        worse=line.boundary.direction,
+    )
 
 
 def merged_moments(cells: Cells, include: BoolArray) -> tuple[Moments, Moments]:
-    """The sums of both arms over the included epochs, epochs of equal weight merged; shape (batch, weights)."""
-    arms = (
-        (cells.canary_n, cells.canary_k, cells.canary_squares),
-        (cells.stable_n, cells.stable_k, cells.stable_squares),
+    """The sums of both arms over sets of epochs, epochs of equal weight merged.
+
+    Args:
+        cells: Of a mean.
+        include: Epochs of each set, shape (batch, sets, epochs).
+
+    Returns:
+        Canary and stable, each of shape (batch, sets, weights).
+    """
+    weights = np.array(distinct(cells.weight))
+    members = include[:, :, None, :] & (cells.weight[:, None, None, :] == weights[:, None])
+    columns = np.stack(
+        [
+            cells.canary_n,
+            cells.canary_k,
+            cells.canary_squares,
+            cells.stable_n,
+            cells.stable_k,
+            cells.stable_squares,
+        ],
+        axis=-1,
     )
-    masks = [include & (cells.weight == weight) for weight in np.unique(cells.weight)] or [include]
-    canary, stable = (
-        Moments(*(np.stack([np.where(mask, column, 0.0).sum(axis=1) for mask in masks], axis=-1) for column in arm))
-        for arm in arms
-    )
-    return canary, stable
+    sums = members.astype(np.float64) @ columns[:, None]
+    return Moments(*np.moveaxis(sums[..., :3], -1, 0)), Moments(*np.moveaxis(sums[..., 3:], -1, 0))
 
 
-def _planned_variance(cells: Cells) -> FloatArray:
-    """The variance before the rollout; without that history, stable's so far; 1 where neither is known."""
-    _, stable = merged_moments(cells, cells.testable)
-    present = unbiased_variance(Moments(*(column.sum(axis=1, keepdims=True) for column in stable)))[:, 0]
-    return np.where(np.isfinite(cells.variance), cells.variance, np.where(present > 0, present, 1.0))
+def kappa(cells: Cells, question: Question, alpha: float) -> FloatArray:
+    """Prior precision of the contrast, shape (batch,).
 
-
-def _proportion_p(cells: Cells, boundary: Boundary) -> FloatArray:
-    filled = cells.testable & (cells.canary_n > 0) & (cells.stable_n > 0)
-    c_k, c_n, s_k, s_n = (
-        np.where(filled, column, 0.0) for column in (cells.canary_k, cells.canary_n, cells.stable_k, cells.stable_n)
-    )
-    rarest = np.minimum.reduce([column.sum(axis=1) for column in (c_k, c_n - c_k, s_k, s_n - s_k)])
-    some = filled.any(axis=1)
-    often = some & (rarest >= RARE)
-    p = np.ones(len(cells.weight))
-    if often.any():
-        p[often] = score_p_values(c_k[often], c_n[often], s_k[often], s_n[often], boundary)
-    for row in np.flatnonzero(some & ~often):
-        epochs = filled[row]
-        p[row] = conditional_p_value(c_k[row, epochs], c_n[row, epochs], s_k[row, epochs], s_n[row, epochs], boundary)
-    return p
-
-
-def _stage_estimate(cells: Cells, line: Line, include: BoolArray) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Estimate, variance, and whether there is enough, each of shape (batch,)."""
-    if line.method is Method.CONTRAST:
-        parts = contrast(*merged_moments(cells, include), line.boundary)
-        effective = np.where(parts.known, parts.effective, 1.0)
-        return parts.difference, parts.variance / effective**2, parts.known
-    canary_k, canary_n, stable_k, stable_n = (
-        np.where(include, column, 0.0).sum(axis=1)
-        for column in (cells.canary_k, cells.canary_n, cells.stable_k, cells.stable_n)
-    )
-    usable = np.minimum.reduce([canary_k, canary_n - canary_k, stable_k, stable_n - stable_k]) >= _DRIFT_NEEDS
-    c_k, c_n, s_k, s_n = (np.where(usable, column, 1.0) for column in (canary_k, canary_n, stable_k, stable_n))
-    return np.log(c_k * s_n / (c_n * s_k)), 1 / c_k - 1 / c_n + 1 / s_k - 1 / s_n, usable
+    From the variance before the rollout; without that history from stable's so far; as if it were 1 where neither is
+    known.
+    """
+    stable = Moments(*(column.sum(axis=1) for column in (cells.stable_n, cells.stable_k, cells.stable_squares)))
+    present = unbiased_variance(stable)
+    variance = np.where(np.isfinite(cells.variance), cells.variance, np.where(present > 0, present, 1.0))
+    return best_kappa(_PLANNED_UNITS[question], min(alpha, _MOST_ALPHA)) * variance

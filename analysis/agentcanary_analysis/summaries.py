@@ -6,23 +6,26 @@ shows no difference where there is none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
 
 from agentcanary_analysis.aggregates import Aggregates, Arm
-from agentcanary_analysis.cells import Cells, FloatArray, cells_of, rollout_epochs
+from agentcanary_analysis.cells import Cells, cells_of, rollout_epochs
 from agentcanary_analysis.checks import Boundary
-from agentcanary_analysis.confidence_sequences import Moments, unbiased_variance
 from agentcanary_analysis.evidence import ArmSummary, Interval
 from agentcanary_analysis.forecast import standardised
 from agentcanary_analysis.histogram import INFINITE_BIN, edge
+from agentcanary_analysis.means import log_delta_interval
 from agentcanary_analysis.metrics import Kind, Metric
+from agentcanary_analysis.one_look import Unknown
 from agentcanary_analysis.proportion_intervals import ratio_limits
+from agentcanary_analysis.proportions import RARE
 
 LEVEL = 0.95
+_Z = float(ndtri((1 + LEVEL) / 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,7 @@ def summarise(aggregates: Aggregates, metric: Metric) -> Summary:
     change = interval = None
     if values is not None and values[1] > 0:
         change = values[0] / values[1] - 1
-        interval = _proportion_interval(cells) if metric.kind is Kind.PROPORTION else _mean_interval(cells, values)
+        interval = _proportion_interval(cells) if metric.kind is Kind.PROPORTION else _mean_interval(aggregates, metric)
     return Summary(
         stable=_arm(cells, "stable", None if values is None else values[1], metric),
         canary=_arm(cells, "canary", None if values is None else values[0], metric),
@@ -69,79 +72,107 @@ def _arm(cells: Cells, arm: str, value: float | None, metric: Metric) -> ArmSumm
 
 
 def _proportion_interval(cells: Cells) -> Interval:
+    """By Greenland and Robins where both arms have 10 events; by the score, which knows no limit theorem, below.
+
+    **Source**: Greenland & Robins (1985), Biometrics 41:55-68.
+    """
     c_k, c_n, s_k, s_n = (
-        np.where(cells.testable, column, 0.0)[0]
-        for column in (cells.canary_k, cells.canary_n, cells.stable_k, cells.stable_n)
+        column[0, cells.testable[0]] for column in (cells.canary_k, cells.canary_n, cells.stable_k, cells.stable_n)
     )
-    low, high = ratio_limits(c_k, c_n, s_k, s_n, confidence=LEVEL)
-    return Interval(low=float(low) - 1, high=float(high) - 1, level=LEVEL, method="stratified score (Koopman)")
+    if min(c_k.sum(), s_k.sum()) < RARE:
+        low, high = ratio_limits(c_k, c_n, s_k, s_n, confidence=LEVEL)
+        return Interval(low=float(low) - 1, high=float(high) - 1, level=LEVEL, method="stratified score (Koopman)")
+    units = np.maximum(c_n + s_n, 1)
+    above, below = (c_k * s_n / units).sum(), (s_k * c_n / units).sum()
+    variance = ((c_k + s_k) * c_n * s_n / units**2 - c_k * s_k / units).sum() / (above * below)
+    half = _Z * np.sqrt(max(variance, 0.0))
+    low, high = above / below * np.exp([-half, half]) - 1
+    return Interval(low=float(low), high=float(high), level=LEVEL, method="Mantel-Haenszel (Greenland-Robins)")
 
 
-def _mean_interval(cells: Cells, values: tuple[float, float]) -> Interval | None:
-    """Delta method on the logarithm; None where a mean is not clearly positive or nothing varies."""
-    variances = []
-    for arm in ("canary", "stable"):
-        n, k, squares = (getattr(cells, f"{arm}_{name}") for name in ("n", "k", "squares"))
-        error = unbiased_variance(Moments(n, k, squares)) / np.maximum(n, 1)
-        variances.append(float((_weights(cells) ** 2 * error).sum()))
-    canary, stable = values
-    if not all(0 < 9 * variance < value**2 for variance, value in zip(variances, values, strict=True)):
+def _mean_interval(aggregates: Aggregates, metric: Metric) -> Interval | None:
+    """Delta method on the logarithm; None where a mean is not positive or nothing varies."""
+    arms = [
+        [
+            aggregates.tally(metric.name, epoch.number, arm)
+            for epoch in rollout_epochs(aggregates)
+            if 0 < epoch.weight < 1
+        ]
+        for arm in (Arm.CANARY, Arm.STABLE)
+    ]
+    limits = log_delta_interval(arms[0], arms[1], kind=metric.kind, confidence=LEVEL)
+    if isinstance(limits, Unknown):
         return None
-    half = float(ndtri((1 + LEVEL) / 2)) * float(np.sqrt(variances[0] / canary**2 + variances[1] / stable**2))
-    ratio = canary / stable
-    return Interval(
-        low=ratio * float(np.exp(-half)) - 1,
-        high=ratio * float(np.exp(half)) - 1,
-        level=LEVEL,
-        method="delta method on the logarithm of the ratio",
-    )
-
-
-def _weights(cells: Cells) -> FloatArray:
-    common = cells.testable & (cells.canary_n > 0) & (cells.stable_n > 0)
-    raw = np.where(common, cells.canary_n * cells.stable_n / np.maximum(cells.canary_n + cells.stable_n, 1), 0.0)
-    weights: FloatArray = raw / max(float(raw.sum()), 1e-300)
-    return weights
+    return Interval(low=limits.low, high=limits.high, level=LEVEL, method="delta method on the logarithm of the ratio")
 
 
 def _quantile(aggregates: Aggregates, metric: Metric) -> Summary:
     if metric.quantile is None:
         raise ValueError(f"{metric.name} is no quantile metric")
-    mixed: dict[Arm, dict[int, float]] = {arm: {} for arm in Arm}
-    units = dict.fromkeys(Arm, 0)
-    total = 0.0
-    for epoch in rollout_epochs(aggregates):
-        if not 0 < epoch.weight < 1:
-            continue
-        bins = {arm: aggregates.histogram(metric.name, epoch.number, arm) for arm in Arm}
-        sizes = {arm: sum(bins[arm].values()) for arm in Arm}
-        for arm in Arm:
-            units[arm] += sizes[arm]
-        if not all(sizes.values()):
-            continue
-        weight = sizes[Arm.CANARY] * sizes[Arm.STABLE] / sum(sizes.values())
-        total += weight
-        for arm in Arm:
-            for number, count in bins[arm].items():
-                mixed[arm][number] = mixed[arm].get(number, 0.0) + weight * count / sizes[arm]
-    values = {arm: _quantile_of(mixed[arm], metric.quantile) if total else None for arm in Arm}
-    canary, stable = values[Arm.CANARY], values[Arm.STABLE]
-    change = None
-    if canary is not None and stable is not None and np.isfinite(stable) and stable > 0:
+    epochs = [epoch.number for epoch in rollout_epochs(aggregates) if 0 < epoch.weight < 1]
+    bins = {arm: [aggregates.histogram(metric.name, epoch, arm) for epoch in epochs] for arm in Arm}
+    units = {arm: sum(sum(one.values()) for one in bins[arm]) for arm in Arm}
+    mixes = {arm: _Mix(bins[arm], bins[Arm.STABLE if arm is Arm.CANARY else Arm.CANARY]) for arm in Arm}
+    canary, stable = (mixes[arm].quantile(metric.quantile) for arm in (Arm.CANARY, Arm.STABLE))
+    change = interval = None
+    if canary is not None and stable is not None and 0 < stable < np.inf:
         change = canary / stable - 1
+        interval = _quantile_interval(mixes[Arm.CANARY], mixes[Arm.STABLE], metric.quantile)
     return Summary(
         stable=ArmSummary(units=units[Arm.STABLE], observed=units[Arm.STABLE], value=stable),
         canary=ArmSummary(units=units[Arm.CANARY], observed=units[Arm.CANARY], value=canary),
         relative_change=change,
-        interval=None,
+        interval=interval,
     )
 
 
-def _quantile_of(bins: Mapping[int, float], quantile: float) -> float:
-    """The geometric middle of the bin in which the quantile lies; infinite among values that never came."""
-    remaining = quantile * sum(bins.values())
-    for number in sorted(bins):
-        remaining -= bins[number]
-        if remaining <= 1e-9 * bins[number]:
-            break
-    return float(edge(number)) if number >= INFINITE_BIN else float(np.sqrt(edge(number) * edge(number - 1)))
+class _Mix:
+    """One arm's distribution over epochs, each epoch with the same weight in both arms."""
+
+    def __init__(self, mine: Sequence[Mapping[int, int]], others: Sequence[Mapping[int, int]]) -> None:
+        both = [(a, b) for a, b in zip(mine, others, strict=True) if sum(a.values()) and sum(b.values())]
+        self._numbers = np.array(sorted({number for a, _ in both for number in a}), dtype=np.int64)
+        position = {number: index for index, number in enumerate(self._numbers.tolist())}
+        counts = np.zeros((len(both), self._numbers.size))
+        for row, (histogram, _) in enumerate(both):
+            counts[row, [position[number] for number in histogram]] = list(histogram.values())
+        self._units = counts.sum(axis=1)
+        weights = np.array([1 / (1 / sum(a.values()) + 1 / sum(b.values())) for a, b in both])
+        self._weights = weights / max(weights.sum(), 1e-300)
+        self._below = np.cumsum(counts, axis=1) / np.maximum(self._units, 1)[:, None]
+        self._share = self._weights @ self._below
+
+    def quantile(self, p: float) -> float | None:
+        """The geometric middle of the bin with the quantile; infinite among values that never came; None if empty."""
+        if not self._numbers.size:
+            return None
+        number = int(self._numbers[min(int(np.searchsorted(self._share, p - 1e-12)), self._numbers.size - 1)])
+        return float(edge(number)) if number >= INFINITE_BIN else float(np.sqrt(edge(number) * edge(number - 1)))
+
+    def limits(self, p: float) -> tuple[float, float] | None:
+        """Woodruff's interval of the quantile: the share below it has a known error, in every epoch its own."""
+        at = min(int(np.searchsorted(self._share, p - 1e-12)), self._numbers.size - 1)
+        below = self._below[:, at]
+        error = float(np.sqrt((self._weights**2 * below * (1 - below) / np.maximum(self._units, 1)).sum()))
+        low, high = self.quantile(max(p - _Z * error, 0.0)), self.quantile(min(p + _Z * error, 1.0))
+        return None if low is None or high is None else (low, high)
+
+
+def _quantile_interval(canary: _Mix, stable: _Mix, p: float) -> Interval | None:
+    """Both arms' intervals put together on the logarithm; None where a value that never came would decide.
+
+    **Source**: Woodruff (1952), JASA 47:635-646; Zou & Donner (2008), Statistics in Medicine 27:1693-1702.
+    """
+    c, c_ends = canary.quantile(p), canary.limits(p)
+    s, s_ends = stable.quantile(p), stable.limits(p)
+    if c is None or s is None or c_ends is None or s_ends is None or not np.isfinite([c, s, *c_ends, *s_ends]).all():
+        return None
+    log_c, log_s = float(np.log(c)), float(np.log(s))
+    c_low, c_high, s_low, s_high = np.log([*c_ends, *s_ends]).tolist()
+    down, up = np.hypot(log_c - c_low, s_high - log_s), np.hypot(c_high - log_c, log_s - s_low)
+    return Interval(
+        low=float(np.exp(log_c - log_s - down)) - 1,
+        high=float(np.exp(log_c - log_s + up)) - 1,
+        level=LEVEL,
+        method="order statistics (Woodruff) of both arms",
+    )

@@ -153,7 +153,7 @@ def judge(
         invalid=sample_ratio.reason,
         evidence=tuple(found for found in evidence if found.metric not in unmeasured),
         margins=tuple(found for found in look.margins(margins or {}) if found.metric not in unmeasured),
-        checks=tuple(look.check(check) for check in checks),
+        checks=look.checks(checks),
         sample_ratio=sample_ratio,
         stage_conversations=look.stage_conversations(),
         thresholds=look.thresholds(),
