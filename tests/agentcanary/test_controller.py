@@ -181,7 +181,7 @@ def test_one_safety_violation_of_the_canary_is_enough(store: Store, clock: Clock
     victim = next(
         unit
         for unit in (f"conversation-{number}" for number in range(agent.begun))
-        if bucket(rollout.salt, unit).assignment < 0.1 and store.pin("support", rollout.id, unit, now=0, idle_after=0)
+        if (pin := store.pin("support", rollout.id, unit, now=0, idle_after=0)) and pin.arm is Arm.CANARY
     )
     violation = Outcome(
         id="o-1", agent="support", conversation_id=victim, name="safety_violation", value=1.0, at=clock.now
