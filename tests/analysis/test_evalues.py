@@ -16,6 +16,7 @@ from agentcanary_analysis.evalues import (
     conditional_binomial,
     late_changes,
     mixture,
+    mixtures,
     project,
     two_by_two,
 )
@@ -162,9 +163,7 @@ def test_the_expected_e_value_is_at_most_one_with_a_base_rate_that_drifts_from_u
         boundary=line,
         question=question,
     )
-    late = late_changes(
-        np.stack([mixture(growth), mixture(growth, np.array([[False, True]] * len(outcomes)))], axis=-1)
-    )
+    late = late_changes(mixtures(growth, np.array([[[True, True], [False, True]]])))
     assert chance.sum() == pytest.approx(1)
     assert chance @ np.exp(mixture(growth)) <= 1 + 1e-12
     assert chance @ np.exp(late) <= 1 + 1e-12
