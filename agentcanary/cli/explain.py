@@ -132,7 +132,7 @@ def _part_lines(part: Mapping[str, Any], now: float) -> Iterator[Line]:
     if part["stage"] is not None:
         yield Line(
             f"epoch {part['epoch']}: stage {part['stage']}, weight {part['weight']:g}; "
-            f"{'pinned' if part['pinned'] else 'no pin: by then no weight had been above its bucket'}",
+            f"{'a pin is stored' if part['pin'] == 'stored' else 'its recorded first turn is its pin'}",
             indent=2,
         )
     yield Line(

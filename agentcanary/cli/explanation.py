@@ -90,7 +90,7 @@ def _part(known: Known, part: Part, rollout: Rollout | None, now: float) -> dict
         "stage": None if epoch is None or rollout is None else rollout.plan.stages[epoch.stage].name,
         "bucket": placed,
         "resampling_bucket": part.bucket,
-        "pinned": part.pin is not None,
+        "pin": "recorded" if part.pin is None else "stored",
         "canary_served": part.on_canary,
         "started_at": part.started_at,
         "last_turn_at": part.last_turn_at,
@@ -122,7 +122,7 @@ def why(part: Part, rollout: Rollout | None, placed: float | None) -> str:
     weight = "the weight" if epoch is None else f"the weight {epoch.weight:g} of epoch {epoch.number}"
     said = f"{whose} {side} {weight}, in which it began"
     if part.arm is Arm.CANARY and not part.on_canary:
-        said += "; served by stable, because its pin could not be stored or the canary was taken back"
+        said += "; stable served it, because its pin could not be read or stored, or the canary was taken back"
     return said
 
 
