@@ -37,7 +37,8 @@ class Recorder:
         agent: Name of the agent.
         config_hash: Of the configuration that this worker runs.
         flush_every: Real seconds.
-        max_batch: Records in one transaction; so many in the queue wake the thread early.
+        flush_at: Records in the queue that wake the thread before that.
+        max_batch: Records in one transaction: the more, the less each costs, and the longer another process waits.
         max_queue: Records in memory, at most about so many.
         max_journal: Bytes on the disk from which on the store must take everything at once.
         share: Share of a processor that the thread may take, as long as it keeps up with that. It grows with the age
@@ -68,7 +69,8 @@ class Recorder:
         agent: str = "",
         config_hash: str = "",
         flush_every: float = 0.1,
-        max_batch: int = 1000,
+        flush_at: int = 1000,
+        max_batch: int = 5000,
         max_queue: int = 100_000,
         max_journal: int = 2**30,
         share: float = 0.10,
@@ -92,7 +94,7 @@ class Recorder:
             totals=totals,
         )
         self._flush_every = flush_every
-        self._max_batch = max_batch
+        self._flush_at = flush_at
         self._max_queue = max_queue
         self._begin()
         forked = weakref.WeakMethod(self._after_fork)
@@ -145,7 +147,7 @@ class Recorder:
         if not self._running:
             self.start()
         waiting = len(queue)
-        if waiting == self._max_batch:
+        if waiting == self._flush_at:
             self._wake.set()
         elif waiting > self._max_queue:
             self._writer.spill()
