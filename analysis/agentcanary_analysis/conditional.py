@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.signal import fftconvolve
 
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.metrics import Direction
@@ -76,6 +75,9 @@ def conditional_p_value(
 def _convolved(one: FloatArray, other: FloatArray) -> FloatArray:
     if one.size * other.size <= _DIRECT:
         return np.convolve(one, other)
+    # Large epochs only, and its import costs a second: a look that needs none of it must not wait for that.
+    from scipy.signal import fftconvolve
+
     # By Fourier transform the tails are right to 1e-16 of the whole, which is where p-values of such sizes end.
     return np.maximum(fftconvolve(one, other), 0.0)
 
