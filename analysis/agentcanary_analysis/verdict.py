@@ -173,5 +173,5 @@ def _warnings(
     if any(metrics[name].kind is Kind.COUNT for name in named) and not aggregates.safety.reports:
         found.append("no safety report was ever received: nobody may be watching")
     found += [f"{name} is drifting: the stages disagree about how far the canary is from stable" for name in drifting]
-    found += [f"{name} is not measured: no check names it and nothing was ever recorded" for name in unmeasured]
+    found += [f"{name} is not measured: no check names it and nothing of it is counted yet" for name in unmeasured]
     return tuple(found)
