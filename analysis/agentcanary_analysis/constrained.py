@@ -48,9 +48,10 @@ def constrained_rates(
     if not (np.all(r > 0) and np.all(a > -r) and np.all(a < 1) and np.all(np.isfinite(r))):
         raise ValueError(f"ratio * rate + shift must be possible for some rate in [0, 1], got {ratio=}, {shift=}")
     if not a.any():
-        # r (n_c + n_s) s² - (r (n_c + k_s) + n_s + k_c) s + k_c + k_s = 0, in the form without cancellation.
-        b = r * (n_c + k_s) + n_s + k_c
-        discriminant = np.maximum(b * b - 4 * r * (n_c + n_s) * (k_c + k_s), 0)
+        # r (n_c + n_s) s² - (r (n_c + k_s) + n_s + k_c) s + k_c + k_s = 0, with no difference of nearly equal numbers.
+        one, other = r * (n_c + k_s), n_s + k_c
+        b = one + other
+        discriminant = (one - other) ** 2 + 4 * r * (n_c - k_c) * (n_s - k_s)
         s = np.minimum(2 * (k_c + k_s) / np.maximum(b + np.sqrt(discriminant), _TINY), np.minimum(1, 1 / r))
         return np.minimum(r * s, 1.0), s
     # The arm whose rate may be zero while the other's is not is the unknown: then the score has no pole near the root.
@@ -87,11 +88,13 @@ def _root_of_score(
         slope = r * residual * ((1 - 2 * x) - scale * r * (1 - 2 * y)) / y_var - n_x - r * r * n_y * scale
         low, high = np.where(score >= 0, x, low), np.where(score <= 0, x, high)
         newton = x - score / np.where(slope < 0, slope, -1.0)
+        # Relative to the nearer end: where nearly all units have the event, the rest is as small as a rate near zero.
+        near = 1e-9 * np.minimum(x, top - x) + 1e-15 * x
         # At rest on an end of the bracket Newton has found the root: a bisection would start all over.
-        resting = np.abs(newton - x) <= 1e-11 * x
+        resting = np.abs(newton - x) <= near
         inside = (slope < 0) & (((newton > low) & (newton < high)) | resting) & (step < 40)
         following = np.where(fixed, x, np.where(inside, newton, (low + high) / 2))
-        settled = fixed | (np.abs(following - x) <= 1e-11 * x)
+        settled = fixed | (np.abs(following - x) <= near)
         x = following
         if settled.all():
             break

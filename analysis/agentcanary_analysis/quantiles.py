@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom
+from scipy.special import bdtr, bdtrik
 
 from agentcanary_analysis.histogram import INFINITE_BIN, edge
 from agentcanary_analysis.one_look import Limits, checked_confidence
@@ -131,9 +131,8 @@ def order_statistic_ranks(n: int, p: float, *, confidence: float = 0.95) -> tupl
     if n < 1:
         raise ValueError(f"a quantile needs at least one value, got n={n}")
     tail = (1 - checked_confidence(confidence)) / 2
-    below = binom(n, checked_quantile(p))
-    low, high = int(below.ppf(tail)), int(below.ppf(1 - tail)) + 1
-    return low, high, float(below.cdf(high - 1) - (below.cdf(low - 1) if low else 0.0))
+    low, high = _binomial_point(tail, n, checked_quantile(p)), _binomial_point(1 - tail, n, p) + 1
+    return low, high, float(bdtr(high - 1, n, p) - (bdtr(low - 1, n, p) if low else 0.0))
 
 
 def upper_limit_needs(p: float, *, confidence: float = 0.95) -> int:
@@ -227,6 +226,12 @@ def rank_of(n: int, p: float) -> int:
     (95, 96)
     """
     return min(max(math.ceil(n * p - 1e-9), 1), n)
+
+
+def _binomial_point(level: float, n: int, p: float) -> int:
+    """The smallest number of successes that is not exceeded with a probability of at least ``level``."""
+    point = max(math.ceil(bdtrik(level, n, p)), 0)
+    return point - 1 if point > 0 and bdtr(point - 1, n, p) >= level else point
 
 
 def checked_quantile(p: float) -> float:

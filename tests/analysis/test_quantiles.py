@@ -64,7 +64,7 @@ def test_the_ranks_cover_at_least_what_is_asked(n: int, p: float, confidence: fl
     assert 0 <= low < high <= n + 1
     below = binom(n, p)
     assert coverage >= confidence - 1e-9
-    assert coverage == pytest.approx(below.cdf(high - 1) - below.cdf(low - 1), abs=1e-12)
+    assert coverage == pytest.approx(below.cdf(high - 1) - below.cdf(low - 1), abs=1e-10)
 
 
 def test_59_values_are_needed_for_an_upper_limit_of_p95() -> None:
