@@ -168,7 +168,7 @@ class CanaryMiddleware:
         token = telemetry.enter(turn.span) if traced else None
         bound = running.set((*running.get(), turn))
         try:
-            await app(scope, turn.receive, turn.send)
+            await app(scope, turn.receive, turn.sender())
         except BaseException as error:
             turn.raised(error)
             raise

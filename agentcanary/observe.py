@@ -61,8 +61,8 @@ class Sink(Protocol):
 
 
 class Turn:
-    """One turn, from its request to the end of its response: pass ``receive`` and ``send`` to the application, then
-    call ``returned`` or ``raised``.
+    """One turn, from its request to the end of its response: pass ``receive`` and ``sender()`` to the application,
+    then call ``returned`` or ``raised``.
 
     Nothing that it does by itself raises: the response matters more than its record.
 
@@ -77,18 +77,13 @@ class Turn:
     """  # noqa: D205 (one sentence)
 
     __slots__ = (
-        "_accepted",
         "_begun",
-        "_expected",
         "_failed",
         "_first_byte",
-        "_headers",
         "_left",
         "_receive",
         "_send",
-        "_sent",
         "_sink",
-        "_status",
         "assignment",
         "ended",
         "span",
@@ -115,12 +110,8 @@ class Turn:
         self._receive = receive
         self._send = send
         self._first_byte: float | None = None
-        self._status = 0
-        self._headers: Iterable[tuple[bytes, bytes]] = ()
-        self._expected: int | None = None
-        self._sent = 0
         self._failed: str | None = None
-        self._accepted = self._left = self.ended = self.traced = False
+        self._left = self.ended = self.traced = False
         self.span: Span | None = None
 
     def begin(self, *, traced: bool) -> None:
@@ -137,7 +128,7 @@ class Turn:
         if traced:
             self.traced = True
             try:
-                self.span = sink.telemetry.begin(self.assignment, self.turn_id)
+                self.span = sink.telemetry.begin(self.assignment)
             except Exception as error:  # noqa: BLE001 (a sampler or span processor may be anybody's)
                 sink.degraded("telemetry", error)
 
@@ -169,6 +160,7 @@ class Turn:
                 sink.telemetry.end(
                     self.span,
                     self.assignment,
+                    turn_id=self.turn_id,
                     latency=latency,
                     time_to_first_byte=self._first_byte,
                     outcome=outcome,
@@ -189,7 +181,7 @@ class Turn:
 class HttpTurn(Turn):
     """A turn over HTTP."""
 
-    __slots__ = ()
+    __slots__ = ("_headers", "_sent", "_status")
 
     async def receive(self) -> Message:
         """A message from the server; notes that the client left."""
@@ -198,49 +190,66 @@ class HttpTurn(Turn):
             self._left = True
         return message
 
-    def send(self, message: Message) -> Awaitable[None]:
-        """A message to the server; notes status, first byte, length and end."""
-        kind = message["type"]
-        if kind == "http.response.body":
-            if not self.ended:
-                return self._send_body(message)
-        elif kind == "http.response.start":
-            self._status = message["status"]
-            self._headers = message.get("headers", ())
-        elif kind == "http.response.pathsend" and not self.ended:
-            return self._send_file(message)
-        return self._send(message)
+    def sender(self) -> Send:
+        """What the application sends with: notes status, first byte, length and end.
 
-    async def _send_body(self, message: Message) -> None:
-        last = not message.get("more_body")
-        if last and self._first_byte is None:
-            # In one piece, the usual case: the server checks the length of what it is given at once.
-            if message.get("body"):
+        A closure, because nothing is called more often. The usual response, in one piece, is dealt with here; the
+        server checks the length of what it is given at once.
+        """
+        send, begun = self._send, self._begun
+        whole = True
+
+        async def sending(message: Message) -> None:
+            nonlocal whole
+            kind = message["type"]
+            if kind == "http.response.start":
+                self._status = message["status"]
+                self._headers = message.get("headers", ())
+                await send(message)
+            elif whole and kind == "http.response.body" and not message.get("more_body"):
+                whole = False
+                if message.get("body"):
+                    self._first_byte = perf_counter() - begun
+                try:
+                    await send(message)
+                except OSError:
+                    # What ASGI servers raise when the client is gone (ASGI 2.4).
+                    self._left = True
+                    raise
+                if self._status < 400:
+                    self.end(_OK)
+                else:
+                    self._complete()
+            elif kind == "http.response.body" and not self.ended:
+                if whole:
+                    whole, self._sent = False, 0
+                await self._send_chunk(message)
+            elif kind == "http.response.pathsend" and not self.ended:
+                # The server sends the file, and knows its length.
+                self._first_byte = perf_counter() - begun
+                await send(message)
+                self._complete()
+            else:
+                await send(message)
+
+        return sending
+
+    async def _send_chunk(self, message: Message) -> None:
+        body = message.get("body")
+        if body:
+            self._sent += len(body)
+            if self._first_byte is None:
                 self._first_byte = perf_counter() - self._begun
-        else:
-            body = message.get("body")
-            if body:
-                self._sent += len(body)
-                if self._first_byte is None:
-                    self._first_byte = perf_counter() - self._begun
-                    self._expected = _content_length(self._headers)
         try:
             await self._send(message)
         except OSError:
-            # What ASGI servers raise when the client is gone (ASGI 2.4).
             self._left = True
             raise
-        if last:
-            if self._status < 400 and self._expected is None:
-                self.end(_OK)
-            else:
+        if not message.get("more_body"):
+            if self._sent == _content_length(self._headers, self._sent):
                 self._complete()
-
-    async def _send_file(self, message: Message) -> None:
-        # The server sends the file, and knows its length.
-        self._first_byte = perf_counter() - self._begun
-        await self._send(message)
-        self._complete()
+            else:
+                self.end(_ERROR, TRUNCATED)
 
     def returned(self) -> None:
         """End it, if it has not ended with its last chunk."""
@@ -264,17 +273,15 @@ class HttpTurn(Turn):
             self.end(_ERROR, str(status))
         elif status == _LEFT:
             self.end(_ABORTED)
-        elif self._expected is not None and self._expected != self._sent:
-            self.end(_ERROR, TRUNCATED)
         else:
             self.end(_OK)
 
 
-def _content_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+def _content_length(headers: Iterable[tuple[bytes, bytes]], default: int) -> int:
     for name, value in headers:
         if name == b"content-length" and value.isdigit():
             return int(value)
-    return None
+    return default
 
 
 def with_cookie(send: Send, cookie: tuple[bytes, bytes]) -> Send:
@@ -291,7 +298,12 @@ def with_cookie(send: Send, cookie: tuple[bytes, bytes]) -> Send:
 class WebSocketTurn(Turn):
     """A turn over a WebSocket."""
 
-    __slots__ = ()
+    __slots__ = ("_accepted", "_status")
+
+    def sender(self) -> Send:
+        """What the application sends with: notes the first message, and the end."""
+        self._accepted, self._status = False, 0
+        return self._sending
 
     async def receive(self) -> Message:
         """A message from the server; notes that the client closed."""
@@ -300,8 +312,7 @@ class WebSocketTurn(Turn):
             self._closed(message.get("code", 1005))
         return message
 
-    async def send(self, message: Message) -> None:
-        """A message to the server; notes the first one, and the end."""
+    async def _sending(self, message: Message) -> None:
         kind = message["type"]
         try:
             await self._send(message)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
-from opentelemetry.trace import ProxyTracerProvider, Span, SpanKind, StatusCode, Tracer, TracerProvider
+from opentelemetry.trace import ProxyTracerProvider, Span, StatusCode, Tracer, TracerProvider
 from opentelemetry.trace import set_span_in_context as in_context
 
 from agentcanary.assignment import Assignment, Reason, RolloutView
@@ -111,7 +111,7 @@ class Telemetry:
         self.on = self._annotates or self._tracer is not None or self._measures
         self.look_at = float("-inf")
         self._view: RolloutView | None = None
-        self._of_view: dict[str, dict[str, Any]] = {}
+        self._of_view: dict[tuple[str, str], dict[str, Any]] = {}
         self._of_turn: dict[tuple[object, ...], dict[str, Any]] = {}
         self._seen = Seen()
         self._counted = Seen()
@@ -158,26 +158,20 @@ class Telemetry:
         self.on = self._annotates or self._tracer is not None or self._measures
         return self.on
 
-    def begin(self, assignment: Assignment, turn_id: str) -> Span | None:
-        """Start the span of a turn, or None when nothing is traced."""
+    def begin(self, assignment: Assignment) -> Span | None:
+        """Start the span of a turn, or None when nothing is traced.
+
+        It starts with what all turns of the version have in common, for samplers: a dict that is made once. The rest
+        is set in one step at its end, and only if it is recorded: most spans are sampled away.
+        """
         if not self._traces:
             return None
         if self._annotates:
             span = trace.get_current_span()
-            if not span.is_recording():
-                return None
-            span.set_attributes(self._attributes(assignment, turn_id))
-        elif self._tracer is None:
+            return span if span.is_recording() else None
+        if self._tracer is None:
             return None
-        else:
-            span = self._tracer.start_span(
-                SPAN_NAME, kind=SpanKind.INTERNAL, attributes=self._attributes(assignment, turn_id)
-            )
-            if not span.is_recording():
-                return span
-        if assignment.first and assignment.unit and self._seen.add(assignment.unit):
-            span.add_event(FLAG_EVENT, self._flag(assignment))
-        return span
+        return self._tracer.start_span(SPAN_NAME, attributes=self._common(assignment))
 
     def enter(self, span: Span | None) -> Token[Context] | None:
         """Make the turn's span the current one; undone by ``leave``."""
@@ -194,20 +188,34 @@ class Telemetry:
         span: Span | None,
         assignment: Assignment,
         *,
+        turn_id: str,
         latency: float,
         time_to_first_byte: float | None,
         outcome: TurnOutcome,
         error_type: str | None,
     ) -> None:
-        """End the span of a turn and measure it."""
+        """End the span of a turn and measure it.
+
+        Args:
+            span: What ``begin`` returned.
+            assignment: The unit's assignment.
+            turn_id: Unique id of the turn.
+            latency: Seconds.
+            time_to_first_byte: Seconds, or None if there was no byte.
+            outcome: ok, error or aborted.
+            error_type: Exception class, HTTP status or protocol code of an error.
+        """
         if span is not None:
             if span.is_recording():
-                attributes: dict[str, Any] = {OUTCOME: outcome.value}
+                attributes = self._attributes(assignment, turn_id)
+                attributes[OUTCOME] = outcome.value
                 if time_to_first_byte is not None:
                     attributes[TIME_TO_FIRST_BYTE] = time_to_first_byte
                 if error_type is not None:
                     attributes[ERROR_TYPE] = error_type
                 span.set_attributes(attributes)
+                if assignment.first and assignment.unit and self._seen.add(assignment.unit):
+                    span.add_event(FLAG_EVENT, self._flag(assignment))
                 if outcome is TurnOutcome.ERROR and not self._annotates:
                     span.set_status(StatusCode.ERROR)
             if not self._annotates:
@@ -294,30 +302,37 @@ class Telemetry:
     def _id(self, unit: str) -> str:
         return unit if self._shown_id is None else self._shown_id(unit)
 
-    def _attributes(self, assignment: Assignment, turn_id: str) -> dict[str, Any]:
+    def _common(self, assignment: Assignment) -> dict[str, Any]:
+        """What all turns of a version on an arm have in common, under one view of the rollout."""
         view = assignment.view
         if view is not self._view:
             self._of_view, self._view = {}, view
-        common = self._of_view.get(assignment.version)
+        key = (assignment.arm, assignment.version)
+        common = self._of_view.get(key)
         if common is None:
             common = {
                 AGENT_NAME: self._agent,
                 AGENT_VERSION: assignment.version,
                 FLAG_KEY: self._agent,
+                FLAG_VARIANT: assignment.arm.value,
                 FLAG_PROVIDER: PROVIDER,
                 FLAG_VERSION: str(view.revision),
                 WEIGHT: view.weight,
             }
             if view.rollout:
                 common |= {ROLLOUT: view.rollout, STAGE: view.stage}
-            self._of_view[assignment.version] = common
+            self._of_view[key] = common
+        return common
+
+    def _attributes(self, assignment: Assignment, turn_id: str) -> dict[str, Any]:
+        """What is particular to a turn; for a span that is not ours, what is common too."""
         attributes = {
-            **common,
-            FLAG_VARIANT: assignment.arm.value,
             FLAG_REASON: FLAG_REASONS[assignment.reason],
             BUCKET: assignment.buckets.assignment,
             TURN: turn_id,
         }
+        if self._annotates:
+            attributes |= self._common(assignment)
         if assignment.unit:
             attributes[CONVERSATION_ID] = self._id(assignment.unit)
         if assignment.epoch >= 0:

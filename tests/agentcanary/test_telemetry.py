@@ -316,17 +316,33 @@ class TestSpans:
         assert talk.body == b"x"
         assert host.kinds == ["telemetry"]
 
+    def test_a_new_view_of_the_rollout_shows_in_the_next_span(
+        self,
+        host: FakeHost,
+        scope: MakeScope,
+        exchange: MakeExchange,
+        provider: TracerProvider,
+        spans: InMemorySpanExporter,
+    ) -> None:
+        host.telemetry = Telemetry("support", tracer_provider=provider)
+        for view in (host.shown, replace(host.shown, revision=4, weight=1.0, max_weight=1.0)):
+            host.shown = view
+            call(host, scope("c-1"), exchange())
+        first, second = map(attributes, spans.get_finished_spans())
+        assert (first["feature_flag.version"], second["feature_flag.version"]) == ("3", "4")
+        assert (first["agentcanary.weight"], second["agentcanary.weight"]) == (0.5, 1.0)
+
     def test_a_provider_that_is_configured_later_is_noticed(
         self, provider: TracerProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made = Telemetry("support")
         turn = on_stable(RolloutView(agent="support", stable="v1", canary="v2"), "c-1", Reason.NO_ROLLOUT)
         assert made.look(0.0) is False
-        assert made.begin(turn, "t-1") is None
+        assert made.begin(turn) is None
         monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
         assert made.look_at == 1.0
         assert made.look(1.0) is True
-        span = made.begin(turn, "t-1")
+        span = made.begin(turn)
         assert span is not None
         assert span.is_recording()
 
