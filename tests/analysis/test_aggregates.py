@@ -24,8 +24,17 @@ arms = st.sampled_from(list(Arm))
 def tallies(draw: st.DrawFn) -> Tally:
     # Whole numbers, so that sums do not depend on their order.
     values = draw(st.lists(st.integers(-20, 20), max_size=6))
+    sizes = draw(st.lists(st.integers(0, 9), min_size=len(values), max_size=len(values)))
     missing = draw(st.integers(0, 3))
-    return Tally(len(values) + missing, len(values), float(sum(values)), float(sum(v * v for v in values)))
+    return Tally(
+        len(values) + missing,
+        len(values),
+        float(sum(values)),
+        float(sum(v * v for v in values)),
+        float(sum(sizes)),
+        float(sum(n * n for n in sizes)),
+        float(sum(v * n for v, n in zip(values, sizes, strict=True))),
+    )
 
 
 cells = st.builds(Cell, st.sampled_from(METRICS), st.integers(0, 1), arms)
@@ -87,6 +96,8 @@ def test_two_accounts_of_one_epoch_must_agree() -> None:
         ({"units": 1, "observed": 1, "total": math.nan}, "sums must be finite, .* total=nan"),
         ({"units": 1, "observed": 1, "total": math.inf, "total_squares": math.inf}, "sums must be finite"),
         ({"units": 1, "observed": 1, "total_squares": -1.0}, "total_squares=-1.0"),
+        ({"units": 1, "observed": 1, "size": -1.0}, "squares and sizes not negative, .* size=-1.0"),
+        ({"units": 1, "observed": 1, "product": math.nan}, "sums must be finite, .* product=nan"),
         ({"units": 3, "observed": 3, "total": 3.0}, "no 3 values have total=3.0 and total_squares=0.0"),
         ({"units": 3, "observed": 0, "total": 1.0, "total_squares": 1.0}, "no 0 values have total=1.0"),
     ],
