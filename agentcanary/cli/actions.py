@@ -139,8 +139,8 @@ def _pinned(rollout: Rollout) -> str:
 def _act(kind: str, reason: str | None, file: Path, agent: str | None, actor: str | None) -> None:
     why = refuse_without_reason(reason, kind)
     from agentcanary.cli.decisions import actor_name, decide
+    from agentcanary.cli.reading import alive
     from agentcanary.cli.seat import seat
-    from agentcanary.cli.situation import alive
     from agentcanary.state_machine import Action, ActionKind
 
     with seat(file, agent) as at:

@@ -27,6 +27,11 @@ def number(value: float | None) -> float | str | None:
     return "-inf" if value < 0 else "inf"
 
 
+def unit_of(metric: Metric) -> str:
+    """What is written behind its values: the middleware measures in seconds, other units are the user's own."""
+    return "s" if metric.outcome in ("turn.latency", "turn.time_to_first_byte") else ""
+
+
 def e_data(log_e: float, log_needed: float) -> dict[str, float | str | None]:
     """An e-value and the one that it must reach; beyond 1e300 its logarithm is all that there is."""
     e = math.exp(log_e) if log_e < _LARGEST_LOG else math.inf
@@ -62,7 +67,7 @@ def evidence_data(
         "metric": metric.name,
         "label": label(metric),
         "kind": metric.kind.value,
-        "unit": "s" if metric.outcome in ("turn.latency", "turn.time_to_first_byte") else "",
+        "unit": unit_of(metric),
         "status": evidence.status.value,
         "reason": _reason(evidence.reason, over=over),
         "boundary": {

@@ -153,15 +153,16 @@ def _part_lines(part: Mapping[str, Any], now: float) -> Iterator[Line]:
 
 
 def _turn(turn: Mapping[str, Any]) -> tuple[str, ...]:
-    latency = "" if turn["latency"] is None else f"{turn['latency']:.3g} s"
-    first = "" if turn["time_to_first_byte"] is None else f"first byte after {turn['time_to_first_byte']:.3g} s"
+    latency = "" if turn["latency"] is None else value(turn["latency"], Kind.MEAN, "s")
+    first = turn["time_to_first_byte"]
+    first = "" if first is None else f"first byte after {value(first, Kind.MEAN, 's')}"
     return (moment(turn["started_at"]), turn["outcome"], latency, first)
 
 
 def _count(line: Mapping[str, Any], now: float) -> tuple[str, ...]:
     if not line["of_age"]:
         return (line["metric"], "not yet", f"of age in {span(line['counted_at'] - now)}")
-    shown = "missing" if line["value"] is None else value(float(line["value"]), Kind.MEAN)
+    shown = "missing" if line["value"] is None else value(float(line["value"]), Kind.MEAN, line["unit"])
     if line["kind"] == Kind.PROPORTION and line["value"] is not None:
         shown = "yes" if float(line["value"]) else "no"
     return (line["metric"], shown, f"as of {moment(line['counted_at'])}, when it came of age")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agentcanary.assignment import Assignment, Reason, bucket
-from agentcanary.cli.evidence_data import number
+from agentcanary.cli.evidence_data import number, unit_of
 from agentcanary.outcomes import Outcome
 from agentcanary.rollout import Rollout
 from agentcanary.store import Known, Part, turn_log
@@ -140,6 +140,7 @@ def _counts(known: Known, part: Part, rollout: Rollout, now: float) -> Iterator[
         yield {
             "metric": metric.name,
             "kind": metric.kind.value,
+            "unit": unit_of(metric),
             "counted_at": at,
             "of_age": of_age,
             "value": None if value is None else number(value.number / value.size if value.size else value.number),

@@ -53,6 +53,8 @@ def value(number: float | None, kind: Kind, unit: str = "") -> str:
 
     >>> value(0.0612, Kind.PROPORTION), value(2.3456, Kind.QUANTILE, "s"), value(None, Kind.MEAN)
     ('6.1 %', '2.35 s', '–')
+    >>> value(0.0123, Kind.QUANTILE, "s")
+    '12.3 ms'
     """
     if number is None:
         return "–"
@@ -60,6 +62,8 @@ def value(number: float | None, kind: Kind, unit: str = "") -> str:
         return "never"
     if kind is Kind.PROPORTION:
         return f"{number * 100:.1f} %"
+    if unit == "s" and number < 0.1:
+        return f"{number * 1000:.3g} ms"
     return f"{number:.3g} {unit}".rstrip()
 
 
@@ -68,12 +72,14 @@ def change(relative: float | None) -> str:
 
     >>> change(0.1834), change(-0.5), change(None), change(24.0), change(float("inf"))
     ('+18 %', '−50 %', '–', '× 25', 'without limit')
+
+    From three times as much on it is told as a multiple.
     """
     if relative is None:
         return "–"
     if math.isinf(relative):
         return "without limit"
-    if relative >= 9:
+    if relative >= 2:
         return f"× {1 + relative:.3g}"
     percent = relative * 100
     written = f"{abs(percent):.1f}" if abs(percent) < 9.95 else f"{abs(percent):.0f}"

@@ -1,53 +1,84 @@
-"""From the store to a ``Situation``: what ``status`` and ``watch`` read at one moment."""
+"""What is known of a rollout at one moment, and what follows at once: its rate, its warnings. Pure."""
 
 from __future__ import annotations
 
-from agentcanary.cli.drift import differences
-from agentcanary.cli.seat import Seat
-from agentcanary.cli.status_data import Situation
-from agentcanary.looking import findings_of
-from agentcanary.rollout import Phase, Rollout
-from agentcanary.store import DEAD_AFTER, Worker
-from agentcanary_analysis.aggregates import Arm
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agentcanary.cli.figures import span
+from agentcanary.rollout import Audit, Rollout
+from agentcanary.store import Worker
+from agentcanary_analysis.aggregates import Aggregates
+from agentcanary_analysis.verdict import Findings
+
+_ENOUGH_FOR_A_RATE = 20
+_CLOCK_TOLERANCE = 5.0
 
 
-def situation(at: Seat, rollout: Rollout) -> Situation:
-    """What is known of a rollout now; reads only.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What is known of a rollout at one moment.
 
-    Raises:
-        StoreError: If the store cannot be read.
+    Attributes:
+        rollout: As it is stored.
+        findings: What the evidence says.
+        aggregates: What was counted.
+        now: Unix time in seconds.
+        audit: The oldest first.
+        workers: That are alive.
+        undelivered: Messages of the rollout that could not be delivered yet, with what went wrong.
+        live: Live conversations on the version left behind, None where nothing drains.
+        differences: Where the configuration and the rollout differ, a sentence each.
     """
-    now, store = at.clock(), at.store
-    latest = store.revision(rollout.agent)
-    newest = latest is not None and latest.id == rollout.id
-    counted = store.aggregates(rollout)
-    return Situation(
-        rollout=rollout,
-        findings=findings_of(rollout, counted),
-        aggregates=counted,
-        now=now,
-        audit=store.audit(rollout.id),
-        workers=alive(at, rollout.agent, now),
-        undelivered=[
-            f"{pending.effect.event}, {pending.attempts} attempts: {pending.error}"
-            for pending in store.undone(rollout.id)
-            if pending.attempts
-        ],
-        live=live(at, rollout, now),
-        differences=tuple(differences(at.config, rollout, str(at.file))) if newest else (),
-    )
+
+    rollout: Rollout
+    findings: Findings
+    aggregates: Aggregates
+    now: float
+    audit: Sequence[Audit] = ()
+    workers: Sequence[Worker] = ()
+    undelivered: Sequence[str] = ()
+    live: int | None = None
+    differences: Sequence[str] = ()
 
 
-def alive(at: Seat, agent: str, now: float) -> list[Worker]:
-    """The agent's workers that have reported lately."""
-    dead_after = DEAD_AFTER * at.clock.speed
-    return [worker for worker in at.store.workers(agent) if worker.heartbeat_at > now - dead_after]
+def conversations_per_hour(seen: Situation) -> float | None:
+    """New conversations of both arms an hour in this stage, or in the whole rollout while the stage has few."""
+    rollout, assigned = seen.rollout, seen.aggregates.assigned
+    end = seen.now if rollout.ended_at is None else rollout.ended_at
+    here = {epoch.number for epoch in rollout.epochs if epoch.stage == rollout.stage}
+    units, since = sum(n for (epoch, _), n in assigned.items() if epoch in here), rollout.stage_started_at
+    if units < _ENOUGH_FOR_A_RATE:
+        units, since = sum(assigned.values()), rollout.created_at
+    return units / (end - since) * 3600 if units and end > since else None
 
 
-def live(at: Seat, rollout: Rollout, now: float) -> int | None:
-    """Live conversations on the version that an ended rollout leaves behind; None where nothing drains."""
-    if not rollout.phase.ended or rollout.drained_at is not None:
-        return None
-    behind = Arm.STABLE if rollout.phase is Phase.PROMOTED else Arm.CANARY
-    idle_after = rollout.plan.idle_after
-    return at.store.live_conversations(rollout.agent, rollout.id, behind, now=now, idle_after=idle_after)
+def degraded(workers: Sequence[Worker]) -> dict[str, int]:
+    """How often something of ours went wrong in the workers that are alive, by kind."""
+    total: Counter[str] = Counter()
+    for worker in workers:
+        total.update(worker.degraded)
+    return dict(sorted(total.items()))
+
+
+def warnings(seen: Situation) -> list[str]:
+    """What people should know before they believe the rest."""
+    rollout = seen.rollout
+    found = list(seen.findings.warnings)
+    ahead = max(rollout.created_at, rollout.stage_started_at, rollout.ended_at or 0.0) - seen.now
+    if ahead > _CLOCK_TOLERANCE:
+        found.append(
+            f"the rollout's last change lies {span(ahead)} in the future: the machines' clocks differ, "
+            f"or it ran on an accelerated clock"
+        )
+    if rollout.cause == "harm":
+        found.append(
+            "estimates at a rollback for harm exaggerate: it was taken back just when they were at their worst; "
+            "the e-values hold"
+        )
+    hashes = {worker.config_hash for worker in seen.workers}
+    if len(hashes) > 1:
+        found.append(f"{len(seen.workers)} workers run {len(hashes)} different configurations; is one being deployed?")
+    found += [f"not delivered yet: {message}" for message in seen.undelivered]
+    return [*found, *seen.differences]

@@ -40,8 +40,8 @@ def start(
     """Start the rollout that the configuration names. The controller does so by itself, once for each canary."""
     why = refuse_without_reason(reason, "start")
     from agentcanary.cli.decisions import actor_name
+    from agentcanary.cli.reading import alive
     from agentcanary.cli.seat import seat
-    from agentcanary.cli.situation import alive
     from agentcanary.rollout import Audit, Transition, Verdict
     from agentcanary.security import new_salt
     from agentcanary.state_machine import new_rollout
@@ -75,8 +75,8 @@ def restart(
     """Try the same canary again: new split, fresh evidence, the plan of the file, a share of the budgets."""
     why = refuse_without_reason(reason, "restart")
     from agentcanary.cli.decisions import actor_name
+    from agentcanary.cli.reading import alive
     from agentcanary.cli.seat import seat
-    from agentcanary.cli.situation import alive
     from agentcanary.security import new_salt
     from agentcanary.state_machine import Action, ActionKind, advance
     from agentcanary_analysis.weighing import budget
@@ -129,7 +129,7 @@ def refuse_beside(at: Seat, existing: list[Rollout], *, during_drain: bool) -> N
     Raises:
         TransitionError: Saying what to do first.
     """
-    from agentcanary.cli.situation import live
+    from agentcanary.cli.reading import live
     from agentcanary.plan import Pinned
     from agentcanary.rollout import Phase
 

@@ -31,8 +31,8 @@ def status(
 
     The exit code lets a script wait for the end: 0 promoted, 10 rolled back or stopped, 11 not decided yet.
     """
+    from agentcanary.cli.reading import situation
     from agentcanary.cli.seat import seat
-    from agentcanary.cli.situation import situation
     from agentcanary.cli.status_data import status_data
     from agentcanary.cli.status_view import status_lines
 

@@ -6,55 +6,22 @@ The terminal shows the same values, so that the two cannot disagree.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from agentcanary.cli.advice import next_steps
 from agentcanary.cli.evidence_data import check_data, e_data, evidence_data
 from agentcanary.cli.exit_codes import ExitCode, gate
-from agentcanary.cli.figures import span
+from agentcanary.cli.situation import Situation, conversations_per_hour, degraded, warnings
 from agentcanary.plan import Plan, Stage
 from agentcanary.rollout import Audit, Rollout
 from agentcanary.state_machine import Look, advance
-from agentcanary.store import Worker
 from agentcanary_analysis.aggregates import Aggregates, Arm
 from agentcanary_analysis.sample_ratio import ALARM
-from agentcanary_analysis.verdict import Findings, SampleRatio
+from agentcanary_analysis.verdict import SampleRatio
 from agentcanary_analysis.weighing import budget
 
 AUDIT_SHOWN = 5
-_ENOUGH_FOR_A_RATE = 20
-_CLOCK_TOLERANCE = 5.0
 _VERDICTS = {ExitCode.DONE: "promote", ExitCode.ROLLBACK: "rollback", ExitCode.HOLD: "hold"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """What is known of a rollout at one moment.
-
-    Attributes:
-        rollout: As it is stored.
-        findings: What the evidence says.
-        aggregates: What was counted.
-        now: Unix time in seconds.
-        audit: The oldest first.
-        workers: That are alive.
-        undelivered: Messages of the rollout that could not be delivered yet, with what went wrong.
-        live: Live conversations on the version left behind, None where nothing drains.
-        differences: Where the configuration and the rollout differ, a sentence each.
-    """
-
-    rollout: Rollout
-    findings: Findings
-    aggregates: Aggregates
-    now: float
-    audit: Sequence[Audit] = ()
-    workers: Sequence[Worker] = ()
-    undelivered: Sequence[str] = ()
-    live: int | None = None
-    differences: Sequence[str] = ()
 
 
 def status_data(seen: Situation) -> dict[str, Any]:
@@ -99,47 +66,6 @@ def status_data(seen: Situation) -> dict[str, Any]:
 def stage_duration(stage: Stage, plan: Plan) -> float:
     """Seconds that a stage lasts at least; at weight 1 the rollout bakes."""
     return max(stage.duration, plan.bake) if stage.weight == 1 else stage.duration
-
-
-def conversations_per_hour(seen: Situation) -> float | None:
-    """New conversations of both arms an hour in this stage, or in the whole rollout while the stage has few."""
-    rollout, assigned = seen.rollout, seen.aggregates.assigned
-    end = seen.now if rollout.ended_at is None else rollout.ended_at
-    here = {epoch.number for epoch in rollout.epochs if epoch.stage == rollout.stage}
-    units, since = sum(n for (epoch, _), n in assigned.items() if epoch in here), rollout.stage_started_at
-    if units < _ENOUGH_FOR_A_RATE:
-        units, since = sum(assigned.values()), rollout.created_at
-    return units / (end - since) * 3600 if units and end > since else None
-
-
-def degraded(workers: Sequence[Worker]) -> dict[str, int]:
-    """How often something of ours went wrong in the workers that are alive, by kind."""
-    total: Counter[str] = Counter()
-    for worker in workers:
-        total.update(worker.degraded)
-    return dict(sorted(total.items()))
-
-
-def warnings(seen: Situation) -> list[str]:
-    """What people should know before they believe the rest."""
-    rollout = seen.rollout
-    found = list(seen.findings.warnings)
-    ahead = max(rollout.created_at, rollout.stage_started_at, rollout.ended_at or 0.0) - seen.now
-    if ahead > _CLOCK_TOLERANCE:
-        found.append(
-            f"the rollout's last change lies {span(ahead)} in the future: the machines' clocks differ, "
-            f"or it ran on an accelerated clock"
-        )
-    if rollout.cause == "harm":
-        found.append(
-            "estimates at a rollback for harm exaggerate: it was taken back just when they were at their worst; "
-            "the e-values hold"
-        )
-    hashes = {worker.config_hash for worker in seen.workers}
-    if len(hashes) > 1:
-        found.append(f"{len(seen.workers)} workers run {len(hashes)} different configurations; is one being deployed?")
-    found += [f"not delivered yet: {message}" for message in seen.undelivered]
-    return [*found, *seen.differences]
 
 
 def _rollout(rollout: Rollout, seen: Situation) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def _facts(data: Data) -> Iterator[Shown]:
     strongest = max(_float(ratio[which]["log_e"]) or 0.0 for which in ("assigned", "counted"))
     evidence = f" (E = {e_value(strongest)}, alarm at 1000)" if parts else ""
     yield Line(("Split", "bold"), ": ", verdict, f", {split}{evidence}")
-    rate = f", {seen['per_hour']:.0f} an hour" if seen["per_hour"] else ""
+    rate = f", {seen['per_hour']:,.0f} an hour" if seen["per_hour"] else ""
     assigned = seen["assigned"]
     yield Line(
         ("Conversations", "bold"),

@@ -72,7 +72,7 @@ class _Follow:
         self.code = ExitCode.HOLD
 
     def __iter__(self) -> Iterator[Data | StoreError]:
-        from agentcanary.cli.situation import situation
+        from agentcanary.cli.reading import situation
         from agentcanary.cli.status_data import status_data
 
         while True:

@@ -13,7 +13,8 @@ from rich.console import Console
 from agentcanary.cli.advice import next_steps
 from agentcanary.cli.evidence_data import e_data
 from agentcanary.cli.exit_codes import ExitCode, gate
-from agentcanary.cli.status_data import Situation, status_data
+from agentcanary.cli.situation import Situation
+from agentcanary.cli.status_data import status_data
 from agentcanary.cli.status_view import change_key, change_line, status_lines
 from agentcanary.looking import findings_of
 from agentcanary.plan import DEFAULT_CRITERIA, DEFAULT_PROMOTION, Plan, Stage
