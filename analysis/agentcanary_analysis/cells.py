@@ -78,12 +78,11 @@ class Cells:
         return Cells(**{name: getattr(self, name)[index] for name in self.__slots__})
 
     def at_realised_share(self) -> Cells:
-        """The same counts, as if the realised share of the canary had been the design.
+        """The same counts, as if the canary's share of the values had been the design.
 
         Epochs with an empty arm are left out.
         """
-        units = self.canary_units + self.stable_units
-        share = self.canary_units / np.maximum(units, 1)
+        share = self.canary_n / np.maximum(self.canary_n + self.stable_n, 1)
         return replace(self, weight=np.where(self.testable, share, self.weight))
 
     def worst_case(self, worse: Direction) -> Cells:

@@ -40,6 +40,7 @@ _FACTORS = {
     "safe": ((1.06, 0.15), (1.12, 0.17), (1.2, 0.17), (1.35, 0.16), (1.6, 0.15), (2.2, 0.12), (3.5, 0.08)),
 }
 _FEW = 1000
+_MANY_WEIGHTS = 16
 _RATE_LIMITS = (1e-4, 1 - 1e-4)
 
 
@@ -226,10 +227,15 @@ def two_by_two_growth(counts: FloatArray, weights: FloatArray, *, boundary: Boun
     """
     log_prior = _alternatives(boundary, question).log_prior
     log_e = np.zeros((*weights.shape, log_prior.size))
-    for value in distinct(weights):
-        if 0 < value < 1:
-            here = weights == value
-            log_e[here] = counts[here] @ two_by_two_step(boundary, question, value)
+    values = [value for value in distinct(weights) if 0 < value < 1]
+    if len(values) > _MANY_WEIGHTS:
+        here = (weights > 0) & (weights < 1)
+        found, place = np.unique(weights[here], return_inverse=True)
+        log_e[here] = np.einsum("re,rej->rj", counts[here], _steps(boundary, question, found)[place])
+        return Growth(log_e, log_prior)
+    for value in values:
+        here = weights == value
+        log_e[here] = counts[here] @ two_by_two_step(boundary, question, value)
     return Growth(log_e, log_prior)
 
 
@@ -268,16 +274,30 @@ def _alternatives(boundary: Boundary, question: Question) -> _Alternatives:
 @lru_cache(maxsize=512)
 def two_by_two_step(boundary: Boundary, question: Question, weight: float) -> FloatArray:
     """Growth by one unit: rows canary with and without the event, stable with and without; columns alternatives."""
+    step: FloatArray = _steps(boundary, question, np.array([weight]))[0]
+    return step
+
+
+def _steps(boundary: Boundary, question: Question, weights: FloatArray) -> FloatArray:
+    """``two_by_two_step`` of many weights, shape (weights, 4, alternatives)."""
     canary, stable, log_prior = _alternatives(boundary, question)
-    null_canary, null_stable = project(canary, stable, ratio=boundary.ratio, floor=boundary.shift, weight=weight)
+    null_canary, null_stable = project(
+        canary, stable, ratio=boundary.ratio, floor=boundary.shift, weight=weights[:, None]
+    )
     ratios = np.stack(
-        [canary / null_canary, (1 - canary) / (1 - null_canary), stable / null_stable, (1 - stable) / (1 - null_stable)]
+        [
+            canary / null_canary,
+            (1 - canary) / (1 - null_canary),
+            stable / null_stable,
+            (1 - stable) / (1 - null_stable),
+        ],
+        axis=1,
     )
     return np.where(np.isfinite(log_prior), np.log(ratios), 0.0)
 
 
 def project(
-    canary: FloatArray, stable: FloatArray, *, ratio: float, floor: float, weight: float
+    canary: FloatArray, stable: FloatArray, *, ratio: float, floor: float, weight: npt.ArrayLike
 ) -> tuple[FloatArray, FloatArray]:
     """The point of the line ``c = ratio * s + floor`` nearest to (canary, stable) in Kullback–Leibler divergence.
 
@@ -286,7 +306,7 @@ def project(
         stable: The same of stable.
         ratio: Slope of the line.
         floor: Where it starts; negative where down is worse.
-        weight: Share of the canary in (0, 1).
+        weight: Share of the canary in (0, 1); broadcasts against the rates.
 
     Returns:
         Canary and stable rates on the line, each in (0, 1).
@@ -301,14 +321,16 @@ def project(
     low, high = max(0.0, -floor / ratio), min(1.0, (1 - floor) / ratio)
     if not low < high:
         raise ValueError(f"the line canary = {ratio:g} * stable {floor:+g} has no point with both rates in (0, 1)")
-    below, above = np.full(canary.shape, low), np.full(canary.shape, high)
+    share = np.asarray(weight, dtype=np.float64)
+    shape = np.broadcast_shapes(canary.shape, share.shape)
+    below, above = np.full(shape, low), np.full(shape, high)
     tiny = 1e-300
     # The divergence is convex along the line, so its slope has one root; 60 halvings reach the last bit.
     for _ in range(60):
         null_stable = (below + above) / 2
         null_canary = ratio * null_stable + floor
-        slope = weight * ratio * (null_canary - canary) / np.maximum(null_canary * (1 - null_canary), tiny)
-        slope += (1 - weight) * (null_stable - stable) / np.maximum(null_stable * (1 - null_stable), tiny)
+        slope = share * ratio * (null_canary - canary) / np.maximum(null_canary * (1 - null_canary), tiny)
+        slope += (1 - share) * (null_stable - stable) / np.maximum(null_stable * (1 - null_stable), tiny)
         below = np.where(slope < 0, null_stable, below)
         above = np.where(slope < 0, above, null_stable)
     null_stable = (below + above) / 2

@@ -183,12 +183,14 @@ def describe(
     from agentcanary_analysis.suspicion import DRIFTING_BELOW, method_name
 
     drifting = drift_p < DRIFTING_BELOW
+    usable = [cells.testable & (units > 0) for units in (cells.canary_n, cells.stable_n)]
+    answered = bool(usable[0].any() and usable[1].any())
     status, reason, more = Status.UNDECIDED, "", None
     if not (summary.canary.observed and summary.stable.observed):
         status, reason = Status.NO_DATA, _nobody(summary)
     elif line.method is Method.REPORT_ONLY:
         reason = f"a {line.metric.kind.value} is reported only; judge a proportion, mean or quantile of conversations"
-    elif not (cells.canary_n.any() and cells.stable_n.any()):
+    elif not answered:
         status, reason = Status.NO_DATA, "no epoch began with a threshold (it needs 200 stable conversations before)"
     elif found.log_e_harm[0] >= log_e_needed:
         status = Status.HARMED
@@ -221,7 +223,7 @@ def describe(
         log_e_safe=float(found.log_e_safe[0]),
         needs=more,
         drifting=drifting,
-        answered=bool((cells.testable & (cells.canary_n > 0)).any() and (cells.testable & (cells.stable_n > 0)).any()),
+        answered=answered,
         notes=_notes(cells, line.metric, summary),
     )
 

@@ -97,9 +97,13 @@ def log_e_safe(cells: Cells, line: Line, *, weight: float, alpha: float) -> Floa
         weight: The weight of those epochs, in (0, 1); with any other there is no evidence.
         alpha: Budget; only the prior of the contrast depends on it.
     """
-    here = cells.testable & (cells.weight == weight)
-    proving = replace(cells, weight=np.where(here, cells.weight, 0.0))
-    return _log_e(proving, line, Question.SAFE, here[:, None, :], alpha)[:, 0]
+    proving = _proving(cells, weight)
+    return _log_e(proving, line, Question.SAFE, proving.testable[:, None, :], alpha)[:, 0]
+
+
+def _proving(cells: Cells, weight: float) -> Cells:
+    """The epochs that prove: the others lose their weight."""
+    return replace(cells, weight=np.where(cells.weight == weight, cells.weight, 0.0))
 
 
 def log_e_response(cells: Cells, metric: Metric, *, weight: float, alpha: float) -> FloatArray:
@@ -140,6 +144,10 @@ def answer(cells: Cells, line: Line, *, weight: float, alpha: float, alpha_promo
     With values missing, ``safe`` needs the worst case (missing of the canary = failure, missing of stable = success) to
     be safe, or the response rates to be proven within 2 points of each other, both ways.
 
+    The canary's share among units *with a value* is the designed weight only if the arms answer equally often. So with
+    values missing, harm and safety must be proven at the realised share too: two arms with equal values that answered
+    in 90 % and 60 % were otherwise called harmful nearly always.
+
     Args:
         cells: Of this line.
         line: Metric and boundary.
@@ -148,17 +156,25 @@ def answer(cells: Cells, line: Line, *, weight: float, alpha: float, alpha_promo
         alpha_promote: Budget of ``safe``: it needs an e-value of ``1 / alpha_promote``.
     """
     needed = -np.log(alpha_promote)
+    harm = log_e_harm(cells, line, alpha=alpha)
     observed = log_e_safe(cells, line, weight=weight, alpha=alpha_promote)
-    counted, unanswered = observed, np.zeros(observed.shape, dtype=np.bool_)
-    gaps = cells.gaps
-    if gaps.any() and line.method is not Method.REPORT_ONLY:
-        alike = log_e_response(cells, line.metric, weight=weight, alpha=alpha_promote) >= needed
-        worst = np.zeros(observed.shape)
-        if line.metric.kind is Kind.PROPORTION:
-            worst = log_e_safe(cells.worst_case(line.boundary.direction), line, weight=weight, alpha=alpha_promote)
-        counted = np.where(gaps & ~alike, worst, observed)
-        unanswered = (observed >= needed) & (counted < needed)
-    return Answers(log_e_harm(cells, line, alpha=alpha), counted, counted >= needed, unanswered)
+    unanswered = np.zeros(observed.shape, dtype=np.bool_)
+    gaps = np.flatnonzero(cells.gaps)
+    if not gaps.size or line.method is Method.REPORT_ONLY:
+        return Answers(harm, observed, observed >= needed, unanswered)
+    some = cells.rows(gaps)
+    proving = _proving(some, weight).at_realised_share()
+    realised = _log_e(proving, line, Question.SAFE, proving.testable[:, None, :], alpha_promote)[:, 0]
+    complete = np.minimum(observed[gaps], realised)
+    alike = log_e_response(some, line.metric, weight=weight, alpha=alpha_promote) >= needed
+    worst = np.zeros(gaps.size)
+    if line.metric.kind is Kind.PROPORTION:
+        worst = log_e_safe(some.worst_case(line.boundary.direction), line, weight=weight, alpha=alpha_promote)
+    counted = observed.copy()
+    counted[gaps] = np.where(alike, np.maximum(complete, worst), worst)
+    unanswered[gaps] = (complete >= needed) & (counted[gaps] < needed)
+    harm[gaps] = np.minimum(harm[gaps], log_e_harm(some.at_realised_share(), line, alpha=alpha))
+    return Answers(harm, counted, counted >= needed, unanswered)
 
 
 def _log_e(cells: Cells, line: Line, question: Question, include: BoolArray, alpha: float) -> FloatArray:

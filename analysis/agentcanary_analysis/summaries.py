@@ -50,6 +50,8 @@ def summarise(aggregates: Aggregates, metric: Metric) -> Summary:
     if metric.kind is Kind.QUANTILE:
         return _quantile(aggregates, metric)
     cells = cells_of(aggregates, metric, Boundary(ratio=1.0, floor=0.0, direction=metric.direction))
+    if metric.kind is Kind.RATIO:
+        return _ratio(aggregates, metric, cells)
     values = standardised(cells, cells.canary_k, cells.stable_k)
     change = interval = None
     if values is not None and values[1] > 0:
@@ -60,6 +62,27 @@ def summarise(aggregates: Aggregates, metric: Metric) -> Summary:
         canary=_arm(cells, "canary", None if values is None else values[0], metric),
         relative_change=change,
         interval=interval,
+    )
+
+
+def _ratio(aggregates: Aggregates, metric: Metric, cells: Cells) -> Summary:
+    """Sums over sums, epoch by epoch; an epoch has the same weight in both arms."""
+    levels = dict.fromkeys(Arm, 0.0)
+    total = 0.0
+    for epoch in rollout_epochs(aggregates):
+        tallies = {arm: aggregates.tally(metric.name, epoch.number, arm) for arm in Arm}
+        if 0 < epoch.weight < 1 and all(tally.size > 0 for tally in tallies.values()):
+            weight = 1 / sum(1 / tally.observed for tally in tallies.values())
+            total += weight
+            for arm, tally in tallies.items():
+                levels[arm] += weight * tally.total / tally.size
+    canary, stable = (levels[arm] / total if total else None for arm in (Arm.CANARY, Arm.STABLE))
+    change = None if canary is None or stable is None or stable <= 0 else canary / stable - 1
+    return Summary(
+        stable=_arm(cells, "stable", stable, metric),
+        canary=_arm(cells, "canary", canary, metric),
+        relative_change=change,
+        interval=None if change is None else _mean_interval(aggregates, metric),
     )
 
 
