@@ -312,7 +312,7 @@ def test_a_killed_process_loses_one_flush_interval_at_most_and_nothing_counts_tw
         began = began or float(at)
         if store_is_held and not holder.in_transaction and float(at) - began > 1.0:
             holder.execute("BEGIN IMMEDIATE")
-        if float(at) - began > 4.0:
+        if float(at) - began > 2.5:
             break
     process.send_signal(signal.SIGKILL)
     killed = time.monotonic()
@@ -326,5 +326,5 @@ def test_a_killed_process_loses_one_flush_interval_at_most_and_nothing_counts_tw
     # A flush interval, what a store that is held is waited for, and what a busy machine adds.
     slack = 0.1 + (0.2 if store_is_held else 0.0) + 0.4
     due = max(number for number, at in put if at < killed - slack)
-    assert due > 1000
+    assert due > 200
     assert {f"c-{number}" for number in range(due)} <= set(found)

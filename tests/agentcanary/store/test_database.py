@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +14,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from agentcanary.assignment import Pin
 from agentcanary.errors import StoreError, StoreRefusedError
 from agentcanary.store import Store
 from agentcanary.store.files import file_system
 from agentcanary.store.migrations import HEAD
 from agentcanary.store.schema import metadata
+from agentcanary_analysis.aggregates import Arm
 
 if TYPE_CHECKING:
     from tests.agentcanary.store.conftest import Make
@@ -55,41 +56,33 @@ def test_the_newest_migration_is_the_one_that_the_code_asks_for() -> None:
     assert ScriptDirectory(str(folder)).get_heads() == [HEAD]
 
 
-SIX = """
-import sys
-from agentcanary.store import Store
-from agentcanary.assignment import Pin
-from agentcanary_analysis.aggregates import Arm
-store = Store(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.readline()
-store.put_pin("support", "r-1", sys.argv[2], Pin(Arm.CANARY, 0), 1.0)
-print(store.pin("support", "r-1", sys.argv[2], now=1.0, idle_after=1.0))
-"""
-
-
-def test_six_processes_may_start_on_a_fresh_file_at_once(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'store.sqlite3'}"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SIX, url, f"c-{number}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(6)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    results = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 6, [errors for _, errors in results]
-    assert all("CANARY" in printed for printed, _ in results)
+@pytest.mark.parametrize("attempt", range(3))
+def test_six_processes_may_start_on_a_fresh_file_at_once(tmp_path: Path, attempt: int) -> None:
+    path = tmp_path / "store.sqlite3"
+    wait, go = os.pipe()
+    children = []
+    for number in range(6):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.close(go)
+                os.read(wait, 1)
+                store = store_at(path)
+                pin = Pin(Arm.CANARY, attempt)
+                code = 0 if store.put_pin("support", "r-1", f"c-{number}", pin, 1.0) == pin else 2
+                store.close()
+            finally:
+                os._exit(code)
+        children.append(child)
+    os.close(wait)
+    # All of them see the end of the pipe at the same moment.
+    os.close(go)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 6
+    store = store_at(path)
+    pins = [store.pin("support", "r-1", f"c-{number}", now=1.0, idle_after=1.0) for number in range(6)]
+    assert pins == [Pin(Arm.CANARY, attempt)] * 6
+    store.close()
 
 
 REFUSED = {

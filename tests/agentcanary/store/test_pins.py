@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agentcanary.assignment import Pin
+from agentcanary.rollout import Phase
 from agentcanary.store import Store
 from agentcanary_analysis.aggregates import Arm
 
@@ -71,3 +73,16 @@ def test_a_conversation_that_is_live_elsewhere_began_before(store: Store, make: 
     store.apply("b-1", make.turn(make.assignment("c-1", rollout=elsewhere), 10.0, 5.0))
     assert pin(store, make, at=314.9) == Pin(Arm.STABLE, -1, "began_before")
     assert pin(store, make, at=315.0) is None
+
+
+def test_a_conversation_that_began_after_the_promotion_stays_with_the_canary(store: Store, make: Make) -> None:
+    store.start(make.rollout(phase=Phase.PROMOTED))
+    store.apply("b-1", make.turn(make.assignment("c-1", Arm.CANARY, rollout=""), 10.0, 5.0))
+    assert pin(store, make, at=314.9) == Pin(Arm.CANARY, -1, "no_rollout")
+    assert pin(store, make, at=315.0) is None
+
+
+def test_one_that_an_earlier_promotion_gave_to_its_canary_began_before(store: Store, make: Make) -> None:
+    store.start(replace(make.rollout(), stable="v2", canary="v3"))
+    store.apply("b-1", make.turn(make.assignment("c-1", Arm.CANARY, rollout=""), 10.0, 5.0))
+    assert pin(store, make) == Pin(Arm.STABLE, -1, "began_before")
