@@ -7,10 +7,11 @@ from sqlalchemy import bindparam, literal_column, null, select
 from agentcanary.assignment import Pin, Reason
 from agentcanary.store.batch import storable
 from agentcanary.store.database import Database, StorePart
-from agentcanary.store.schema import conversations, pins
+from agentcanary.store.schema import conversations, pins, rollouts
 from agentcanary_analysis.aggregates import Arm
 
 _BEGAN_BEFORE = Pin(Arm.STABLE, -1, Reason.BEGAN_BEFORE.value)
+_BEGAN_AFTER = Pin(Arm.CANARY, -1, Reason.NO_ROLLOUT.value)
 
 
 class Pins(StorePart):
@@ -19,12 +20,14 @@ class Pins(StorePart):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         pinned = select(
-            pins.c.arm, pins.c.epoch, pins.c.excluded, pins.c.fallback, pins.c.rollout, null(), literal_column("0")
+            *(pins.c.arm, pins.c.epoch, pins.c.excluded, pins.c.fallback, pins.c.rollout),
+            *(null(), literal_column("0"), literal_column("0")),
         ).where(
             pins.c.agent == bindparam("agent"),
             pins.c.unit == bindparam("unit"),
             pins.c.rollout == bindparam("rollout"),
         )
+        canary = select(rollouts.c.canary).where(rollouts.c.id == bindparam("rollout")).scalar_subquery()
         recorded = select(
             conversations.c.arm,
             conversations.c.epoch,
@@ -32,6 +35,7 @@ class Pins(StorePart):
             conversations.c.on_canary,
             conversations.c.rollout,
             conversations.c.last_turn_at,
+            conversations.c.version == canary,
             literal_column("1"),
         ).where(conversations.c.agent == bindparam("agent"), conversations.c.unit == bindparam("unit"))
         insert = database.insert(pins).on_conflict_do_nothing()
@@ -51,13 +55,13 @@ class Pins(StorePart):
 
         Returns:
             None for a unit that is new. A conversation that is live, but not in this rollout, began before it: it
-            stays on stable and in no statistic.
+            stays on stable and in no statistic. One that the canary has without being in any rollout began after
+            this one was promoted: it stays with the canary.
         """
         unit = storable(unit)
-        live = False
-        recorded = None
-        for arm, epoch, excluded, flag, of_rollout, last_turn_at, is_recorded in self._database.fetch(
-            self._look_up, (agent, unit, rollout, agent, unit)
+        recorded = live = None
+        for arm, epoch, excluded, flag, of_rollout, last_turn_at, by_canary, is_recorded in self._database.fetch(
+            self._look_up, (agent, unit, rollout, rollout, agent, unit)
         ):
             if not is_recorded:
                 return Pin(Arm(arm), epoch, excluded, bool(flag))
@@ -65,8 +69,9 @@ class Pins(StorePart):
                 # A unit of the canary that the canary never served fell back to stable at its first turn.
                 recorded = Pin(Arm(arm), epoch, excluded, arm == "canary" and not flag)
             elif last_turn_at > now - idle_after:
-                live = True
-        return recorded or (_BEGAN_BEFORE if live else None)
+                after = by_canary and not of_rollout and arm == Arm.CANARY.value
+                live = _BEGAN_AFTER if after else live or _BEGAN_BEFORE
+        return recorded or live
 
     def put_pin(self, agent: str, rollout: str, unit: str, pin: Pin, now: float) -> Pin:
         """Store a pin unless there is one; the one that holds."""
