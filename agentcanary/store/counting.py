@@ -110,7 +110,7 @@ class Counting(StorePart):
         for metric in metrics:
             refuse_uncountable(metric)
         with self._database.write() as connection:
-            stop_unsafe(connection, [rollout.agent], -math.inf)
+            stop_unsafe(connection, [rollout.agent])
             admitted = rollouts.c.admitted_until
             connection.execute(
                 update(rollouts)

@@ -10,7 +10,7 @@ from itertools import chain
 from math import inf, nextafter
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, func, literal_column, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, literal_column, select, update
 
 from agentcanary.outcomes import SAFETY_VIOLATION
 from agentcanary.rollout import Phase
@@ -58,8 +58,22 @@ class Ingest:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # Statements of every batch, compiled once: building them costs more than executing them.
         self._conversations = _Statement.of(database.compiled(_add_conversation(database)))
         self._outcomes = _Statement.of(database.compiled(_add_outcome(database)))
+        self._remember = database.compiled(database.insert(batches).on_conflict_do_nothing())
+        self._forget = database.compiled(delete(batches).where(batches.c.id == bindparam("id")))
+        self._admitted = database.compiled(
+            select(rollouts.c.admitted_until).where(
+                rollouts.c.id == bindparam("id"), rollouts.c.admitted_until.is_not(None)
+            )
+        )
+        self._violated = database.compiled(
+            select(violations.c.outcome)
+            .where(violations.c.agent == bindparam("agent"), violations.c.at > bindparam("since"))
+            .limit(literal_column("1"))
+            .offset(literal_column("0"))
+        )
 
     def add(self, batch_id: str, batch: Batch, settled: Sequence[str] = ()) -> None:
         """Add a batch unless it was added before.
@@ -72,11 +86,10 @@ class Ingest:
         self._database.still_there()
         with self._database.write(wait=BATCH_TIMEOUT) as connection:
             if settled:
-                connection.execute(delete(batches).where(batches.c.id.in_(settled)))
+                connection.exec_driver_sql(self._forget, [(settled_id,) for settled_id in settled])
             at = max((row.last_turn_at for row in batch.conversations), default=0.0)
             at = max(at, max((row.corrected_at for row in batch.outcomes), default=0.0))
-            remember = self._database.insert(batches).values(id=batch_id, at=at).on_conflict_do_nothing()
-            if connection.execute(remember).rowcount == 0:
+            if connection.exec_driver_sql(self._remember, (batch_id, at)).rowcount == 0:
                 return
             self._insert(connection, self._conversations, self._in_cohorts(connection, batch.conversations))
             if batch.outcomes:
@@ -84,7 +97,11 @@ class Ingest:
             for row in batch.nameless:
                 self._add_nameless(connection, row.rollout, row.arm, row.excluded, row.turns)
             agents = {row.agent for row in batch.conversations} | {row.agent for row in batch.outcomes}
-            stop_unsafe(connection, agents, at - _VIOLATION_WAITS)
+            since = at - _VIOLATION_WAITS
+            stop_unsafe(
+                connection,
+                [agent for agent in agents if connection.exec_driver_sql(self._violated, (agent, since)).first()],
+            )
 
     @staticmethod
     def _insert(connection: Connection, statement: _Statement, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -100,9 +117,11 @@ class Ingest:
 
     def _in_cohorts(self, connection: Connection, rows: Sequence[ConversationRow]) -> Sequence[ConversationRow]:
         """The rows, those of them that come too late for their cohort put into the next one."""
-        names = {row.rollout for row in rows}
-        found = connection.execute(select(rollouts.c.id, rollouts.c.admitted_until).where(rollouts.c.id.in_(names)))
-        admitted = {name: until for name, until in found if until is not None}
+        admitted = {}
+        for name in {row.rollout for row in rows}:
+            found = connection.exec_driver_sql(self._admitted, (name,)).first()
+            if found is not None:
+                admitted[name] = found[0]
         if not admitted:
             return rows
         return [
@@ -150,18 +169,14 @@ class Ingest:
         )
 
 
-def stop_unsafe(connection: Connection, agents: Iterable[str], since: float) -> None:
+def stop_unsafe(connection: Connection, agents: Iterable[str]) -> None:
     """Stop every rollout whose canary served a conversation with a confirmed safety violation, unless it tolerates it.
 
     Args:
         connection: In a transaction that writes.
         agents: Names of agents.
-        since: Unix time in seconds; older violations have been looked at.
     """
     for agent in agents:
-        recent = select(violations.c.outcome).where(violations.c.agent == agent, violations.c.at > since).limit(1)
-        if connection.scalar(recent) is None:
-            continue
         for rollout, count, outcome, label, at in list(_unsafe(connection, agent)):
             state = json.loads(
                 connection.execute(select(rollouts.c.state).where(rollouts.c.id == rollout)).scalar_one()
