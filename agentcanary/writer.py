@@ -17,6 +17,7 @@ from agentcanary.backlog import Backlog, Waiting, new_name
 from agentcanary.clock import Clock
 from agentcanary.errors import StoreError
 from agentcanary.outcomes import Outcome, Record
+from agentcanary.share import Share
 from agentcanary.store.batch import Batch, coalesce
 from agentcanary.store.workers import Worker
 
@@ -26,9 +27,6 @@ _RETRY_AFTER = 1.0
 _ADOPT_EVERY = 10.0
 # Ids that one batch settles at most.
 _SETTLED = 500
-_LARGEST_SHARE = 0.90
-# Real seconds of backlog that double the share of the processor: an overload delays the verdict first.
-_PATIENCE = 20.0
 
 
 class RecordStore(Protocol):
@@ -101,8 +99,7 @@ class Writer:
         self._reached = self._started = settings.clock()
         self._reachable_since: float | None = None
         self._pass_cpu = 0.0
-        self._allowance = settings.share
-        self._refilled = monotonic()
+        self._share = Share(settings.share, monotonic())
         self._retry_at = self._adopt_at = self._beat_at = float("-inf")
 
     @property
@@ -125,7 +122,7 @@ class Writer:
             True when nothing waits any more of what was in the queue when the pass began.
         """
         self._pass_cpu = self._cpu()
-        self._refill()
+        self._share.refill(self._monotonic(), self._waited())
         reached, count = self._settings.clock(), len(self._queue)
         if whole:
             self._retry_at = float("-inf")
@@ -141,9 +138,7 @@ class Writer:
         self._send_held(whole=whole)
         self._send_backlog(whole=whole)
         if not whole:
-            # A debt of a second's share at most: a large backlog must not keep the thread idle for minutes.
-            spent = self._cpu() - self._pass_cpu
-            self._allowance = max(-self._settings.share, self._allowance - spent)
+            self._share.spend(self._cpu() - self._pass_cpu)
         complete = not self._held and self.journal_bytes == 0
         if complete:
             self._reached = reached
@@ -344,21 +339,16 @@ class Writer:
             self._reachable_since = None
             self._degraded("recorder_store", error)
 
-    def _refill(self) -> None:
-        """Give the thread its share of the time since the last pass, at most of one second."""
-        now = self._monotonic()
-        waited = 0.0
+    def _waited(self) -> float:
+        """Real seconds for which the oldest batch has been on the disk."""
         try:
             oldest = None if self._backlog is None else self._backlog.first()
-            waited = 0.0 if oldest is None else max(0.0, self._wall() - oldest.since)
         except ValueError:  # ``_send_backlog`` says so
-            pass
-        share = min(_LARGEST_SHARE, self._settings.share * (1 + waited / _PATIENCE))
-        self._allowance = min(share, self._allowance + share * (now - self._refilled))
-        self._refilled = now
+            return 0.0
+        return 0.0 if oldest is None else max(0.0, self._wall() - oldest.since)
 
     def _affordable(self) -> bool:
-        return self._allowance > self._cpu() - self._pass_cpu
+        return self._share.allowance > self._cpu() - self._pass_cpu
 
     def _degraded(self, kind: str, error: BaseException | None) -> None:
         self._settings.degraded(kind, error)

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, select, update
+from sqlalchemy import Connection, and_, select, update
 
 from agentcanary.assignment import Reason
-from agentcanary.errors import ConflictError
+from agentcanary.errors import ConflictError, UnknownError
 from agentcanary.rollout import Rollout
-from agentcanary.store import turn_log
+from agentcanary.store.cohorts import Window, assignments, members, newest
 from agentcanary.store.database import StorePart
 from agentcanary.store.ingest import stop_unsafe
 from agentcanary.store.schema import (
@@ -25,42 +24,23 @@ from agentcanary.store.schema import (
     counted_assignments,
     counted_histograms,
     counted_tallies,
-    outcomes,
     rollouts,
     watermarks,
 )
-from agentcanary.store.values import Conversation, Reported, refuse_uncountable, value_of
+from agentcanary.store.values import Conversation, refuse_uncountable, value_of
 from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Tally
 from agentcanary_analysis.histogram import bin_of
 from agentcanary_analysis.metrics import Kind, Metric
 
 # The metric under which assignments themselves are counted: at the age of 0.
 ASSIGNMENTS = ""
-# Conversations that are held in memory at a time.
-_SLICE = 5000
 HISTORY = -1
 # The newest conversations of the history that are read: enough for a quantile, and soon done.
 _HISTORY_UNITS = 50_000
 DAY = 86400.0
 
 
-class _Row(NamedTuple):
-    unit: str
-    rollout: str
-    arm: str
-    epoch: int
-    bucket: int
-    excluded: str | None
-    cohort_at: float
-    started_at: float
-    errors: int
-    aborted: int
-    open: int
-    turn_log: str
-
-
 _SUMS = ("units", "observed", "total", "total_squares", "size", "size_squares", "product")
-_COLUMNS = tuple(conversations.c[name] for name in _Row._fields)
 
 
 class Counts:
@@ -105,12 +85,15 @@ class Counting(StorePart):
 
         Raises:
             ConflictError: If somebody else counts the same rollout now; nothing was added.
+        UnknownError: If the rollout is not in the store.
             ValueError: If a metric cannot be counted.
         """
         for metric in metrics:
             refuse_uncountable(metric)
         with self._database.write() as connection:
             stop_unsafe(connection, [rollout.agent])
+            if connection.scalar(select(rollouts.c.id).where(rollouts.c.id == rollout.id)) is None:
+                raise UnknownError(f"rollout {rollout.id!r} is not in the store")
             admitted = rollouts.c.admitted_until
             connection.execute(
                 update(rollouts)
@@ -132,7 +115,8 @@ class Counting(StorePart):
             groups[done.get(metric.name, -math.inf), metric.horizon].append(metric)
         for (since, horizon), group in groups.items():
             names = {metric.outcome for metric in group}
-            for row, conversation in self._cohorts(rollout.agent, rollout.id, since - horizon, until - horizon, names):
+            window = Window(rollout.agent, rollout.id, since - horizon, until - horizon)
+            for row, conversation in members(self._database, window, names):
                 if row.excluded is None and row.unit not in left_out:
                     for metric in group:
                         counts.add(metric, row.epoch, row.arm, row.bucket, conversation)
@@ -175,86 +159,18 @@ class Counting(StorePart):
         for metric in metrics:
             refuse_uncountable(metric)
             served = and_(conversations.c.version == version, conversations.c.excluded == Reason.NO_ROLLOUT.value)
-            since = self._newest(agent, "", until - look_back, until - metric.horizon, _HISTORY_UNITS)
-            for row, conversation in self._cohorts(agent, "", since, until - metric.horizon, {metric.outcome}, served):
+            window = Window(agent, "", until - look_back, until - metric.horizon, served)
+            window = newest(self._database, window, _HISTORY_UNITS)
+            for row, conversation in members(self._database, window, {metric.outcome}):
                 counts.add(metric, HISTORY, Arm.STABLE.value, row.bucket, conversation)
 
     def _add_assignments(self, counts: Counts, rollout: Rollout, since: float, until: float) -> None:
-        idle_after = rollout.plan.idle_after
-        for low, high in self._slices(rollout.agent, rollout.id, since, until):
-            window = _window(rollout.agent, rollout.id, low, high)
-            with self._database.snapshot() as connection:
-                rows = connection.execute(
-                    select(
-                        conversations.c.unit, conversations.c.epoch, conversations.c.arm, conversations.c.excluded
-                    ).where(window)
-                ).all()
-                before = _began_before(connection, window, idle_after)
-            for unit, epoch, arm, excluded in rows:
-                if excluded is None and unit in before:
-                    counts.began_before.append(unit)
-                    excluded = Reason.BEGAN_BEFORE.value
-                counts.assigned[epoch, arm, excluded or ""] += 1
-
-    def _cohorts(
-        self,
-        agent: str,
-        rollout: str,
-        since: float,
-        until: float,
-        names: set[str],
-        condition: ColumnElement[bool] | None = None,
-    ) -> Iterator[tuple[_Row, Conversation]]:
-        """The conversations whose cohort is in ``(since, until]``, with their outcomes of these names."""
-        for low, high in self._slices(agent, rollout, since, until):
-            window = _window(agent, rollout, low, high)
-            if condition is not None:
-                window = and_(window, condition)
-            with self._database.snapshot() as connection:
-                rows = [_Row._make(row) for row in connection.execute(select(*_COLUMNS).where(window))]
-                reported: defaultdict[str, list[Reported]] = defaultdict(list)
-                o, c = outcomes.c, conversations.c
-                for unit, *values in connection.execute(
-                    select(o.unit, o.name, o.value, o.at, o.confirmed)
-                    .join(conversations, (c.agent == o.agent) & (c.unit == o.unit))
-                    .where(window, o.name.in_(names))
-                ):
-                    reported[unit].append(Reported(*values))
-            for row in rows:
-                yield (
-                    row,
-                    Conversation(
-                        row.started_at, row.turn_log, row.errors, row.aborted, row.open, reported.get(row.unit, ())
-                    ),
-                )
-
-    def _newest(self, agent: str, rollout: str, since: float, until: float, units: int) -> float:
-        """The window's start, moved so that at most ``units`` conversations remain."""
-        with self._database.read() as connection:
-            start = connection.scalar(
-                select(conversations.c.cohort_at)
-                .where(_window(agent, rollout, since, until))
-                .order_by(conversations.c.cohort_at.desc())
-                .offset(units)
-                .limit(1)
-            )
-        return since if start is None else float(start)
-
-    def _slices(self, agent: str, rollout: str, since: float, until: float) -> Iterator[tuple[float, float]]:
-        """The window in parts of about ``_SLICE`` conversations."""
-        cohort_at = conversations.c.cohort_at
-        while since < until:
-            with self._database.read() as connection:
-                end = connection.scalar(
-                    select(cohort_at)
-                    .where(_window(agent, rollout, since, until))
-                    .order_by(cohort_at)
-                    .offset(_SLICE - 1)
-                    .limit(1)
-                )
-            end = until if end is None else end
-            yield since, end
-            since = end
+        window = Window(rollout.agent, rollout.id, since, until)
+        for unit, epoch, arm, excluded, before in assignments(self._database, window, rollout.plan.idle_after):
+            reason = excluded or (Reason.BEGAN_BEFORE.value if before else "")
+            if before and excluded is None:
+                counts.began_before.append(unit)
+            counts.assigned[epoch, arm, reason] += 1
 
     def _store(
         self, connection: Connection, rollout: Rollout, counts: Counts, metrics: Sequence[str], until: float
@@ -297,28 +213,6 @@ class Counting(StorePart):
         )
 
 
-def _window(agent: str, rollout: str, since: float, until: float) -> ColumnElement[bool]:
-    c = conversations.c
-    window = and_(c.agent == agent, c.rollout == rollout, c.cohort_at <= until)
-    return window if since == -math.inf else and_(window, c.cohort_at > since)
-
-
 def _watermarks(connection: Connection, rollout: str) -> dict[str, float]:
     rows = connection.execute(select(watermarks.c.metric, watermarks.c.until).where(watermarks.c.rollout == rollout))
     return {row.metric: row.until for row in rows}
-
-
-def _began_before(connection: Connection, window: ColumnElement[bool], idle_after: float) -> set[str]:
-    """Units of the window that were live in another rollout, or outside one, when they began in this one."""
-    c, other = conversations.c, conversations.alias("other")
-    candidates = connection.execute(
-        select(c.unit, c.started_at, other.c.turn_log)
-        .join(other, (other.c.agent == c.agent) & (other.c.unit == c.unit) & (other.c.rollout != c.rollout))
-        .where(window, other.c.started_at < c.started_at, other.c.last_turn_at > c.started_at - idle_after)
-    )
-    # The other's last turn may be after this one's first: only its turns before that tell whether it was live then.
-    return {
-        unit
-        for unit, started_at, log in candidates
-        if turn_log.active_between(turn_log.read(log), started_at - idle_after, started_at)
-    }

@@ -16,6 +16,7 @@ from agentcanary.backlog import Waiting, decode, encode
 from agentcanary.errors import StoreError
 from agentcanary.journal import Journal
 from agentcanary.outcomes import Outcome, Record, TurnEnded, TurnOutcome, TurnStarted
+from agentcanary.share import Share
 from agentcanary.store import Batch, Worker, coalesce
 from agentcanary.writer import Settings, Writer
 from agentcanary_analysis.aggregates import Arm
@@ -247,17 +248,24 @@ def test_the_thread_takes_its_share_of_the_processor_and_leaves_the_rest_on_the_
     assert len(bench.shelf.units) == 40
 
 
-def test_an_old_backlog_makes_the_share_larger(bench: Bench) -> None:
-    writer = bench.writer(deque(turn("c-1")))
-    bench.shelf.broken = True
-    writer.write(whole=False)
-    bench.shelf.broken = False
-    shares = []
-    for waited in (1.0, 20.0, 2000.0):
-        bench.seconds += waited
-        writer._refill()
-        shares.append(writer._allowance)
-    assert shares == pytest.approx([0.105, 0.2 + 0.005, 0.9])
+def test_an_old_backlog_makes_the_share_larger() -> None:
+    allowances = []
+    for waited in (0.0, 10.0, 20.0, 10_000.0):
+        share = Share(0.1, now=50.0)
+        share.spend(0.1)
+        share.refill(50.5, waited)
+        allowances.append(share.allowance)
+    assert allowances == pytest.approx([0.05, 0.075, 0.1, 0.45])
+
+
+def test_neither_a_quiet_hour_nor_a_long_pass_decides_about_the_next_minute() -> None:
+    share = Share(0.1, now=0.0)
+    share.refill(3600.0, 0.0)
+    assert share.allowance == 0.1
+    share.spend(60.0)
+    assert share.allowance == -0.1
+    with pytest.raises(ValueError, match="share must be a share of one processor"):
+        Share(10.0, now=0.0)
 
 
 def test_time_that_is_reported_as_flushed_stands_still_while_something_waits(bench: Bench) -> None:

@@ -214,10 +214,12 @@ def test_a_count_may_be_interrupted_anywhere(store: Store, make: Make, monkeypat
 def test_a_rollout_that_is_not_there_has_no_aggregates(store: Store, make: Make) -> None:
     with pytest.raises(UnknownError, match="'r-9' is not in the store"):
         store.aggregates(make.rollout("r-9"))
+    with pytest.raises(UnknownError, match="'r-9' is not in the store"):
+        store.count(make.rollout("r-9"), METRICS, make.start)
 
 
 def test_slices_of_a_large_cohort_add_up(store: Store, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentcanary.store.counting._SLICE", 7)
+    monkeypatch.setattr("agentcanary.store.cohorts._SLICE", 7)
     rollout = make.rollout()
     store.start(rollout)
     # Many begin at the same moment, so that slices end in the middle of them.
