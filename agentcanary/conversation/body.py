@@ -60,12 +60,13 @@ def parsed(body: bytes, fields: Sequence[JsonField]) -> object:
     Raises:
         UnusableIdError: If the body is not JSON.
     """
-    if not any(field.quoted in body for field in fields):
-        return None
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        raise UnusableIdError(Problem.MALFORMED_JSON) from None
+    for place in fields:
+        if place.quoted in body:
+            try:
+                return json.loads(body)
+            except (ValueError, RecursionError):
+                raise UnusableIdError(Problem.MALFORMED_JSON) from None
+    return None
 
 
 def may_peek(scope: Scope, *, max_body: int = MAX_BODY) -> bool:
@@ -84,10 +85,11 @@ def may_peek(scope: Scope, *, max_body: int = MAX_BODY) -> bool:
             encoding = value
         elif name == b"content-length":
             length = value
-    media_type = content.partition(b";")[0].strip().lower()
-    if media_type != b"application/json" and not media_type.endswith(b"+json"):
-        return False
-    if encoding.strip().lower() not in (b"", b"identity"):
+    if content != b"application/json":
+        media_type = content.partition(b";")[0].strip().lower()
+        if media_type != b"application/json" and not media_type.endswith(b"+json"):
+            return False
+    if encoding and encoding.strip().lower() != b"identity":
         raise UnusableIdError(Problem.COMPRESSED)
     if length.isdigit() and (len(length) > 12 or int(length) > max_body):
         raise UnusableIdError(Problem.BODY_TOO_LARGE)
@@ -133,8 +135,9 @@ async def read_document(
             return Read(None, Problem.BODY_TOO_LARGE, replay)
         if not message.get("more_body", False):
             break
+    body = message.get("body", b"") if len(messages) == 1 else b"".join(part.get("body", b"") for part in messages)
     try:
-        return Read(parsed(b"".join(part.get("body", b"") for part in messages), fields), Problem.ABSENT, replay)
+        return Read(parsed(body, fields), Problem.ABSENT, replay)
     except UnusableIdError as unusable:
         return Read(None, unusable.problem, replay)
 

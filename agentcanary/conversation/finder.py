@@ -48,13 +48,16 @@ class Finder:
         max_body: Bodies of more bytes are handed on without being looked into.
         first: The first place, where nearly every request has its id: a shortcut. Where it gives none or raises,
             ``search`` says what there is.
+        fields: The places that are fields of a JSON body.
     """
 
     places: tuple[Extractor | JsonField, ...]
     max_body: int = MAX_BODY
     first: Extractor = field(init=False, repr=False)
+    fields: tuple[JsonField, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", tuple(place for place in self.places if isinstance(place, JsonField)))
         first = self.places[0] if self.places else _nowhere
         object.__setattr__(self, "first", _nowhere if isinstance(first, JsonField) else first)
 
@@ -83,11 +86,6 @@ class Finder:
             if unit is not None:
                 return Found(unit, problem, receive, document, error)
         return Found(None, problem, receive, document, error)
-
-    @property
-    def fields(self) -> tuple[JsonField, ...]:
-        """The places that are fields of a JSON body."""
-        return tuple(place for place in self.places if isinstance(place, JsonField))
 
 
 def _nowhere(scope: Scope) -> None:
