@@ -16,7 +16,7 @@ from agentcanary.plan import Advance, Plan
 from agentcanary.rollout import Phase, Rollout
 from agentcanary.simulated_outcomes import Effect, Rows, SimulatedOutcomes, Truth
 from agentcanary.state_machine import Look, advance, new_rollout
-from agentcanary_analysis.batch import STATUSES, Codes, check_statuses, decide
+from agentcanary_analysis.batch import STATUSES, Codes, check_statuses, decide, margin_statuses
 from agentcanary_analysis.checks import Check
 from agentcanary_analysis.evidence import Evidence, Status
 from agentcanary_analysis.metrics import Kind
@@ -26,6 +26,7 @@ from agentcanary_analysis.verdict import CheckFinding, Findings
 __all__ = ["Effect", "End", "OperatingCharacteristics", "Truth", "simulate"]
 
 _HOUR = 3600.0
+_Words = tuple[tuple[Evidence, ...], tuple[Evidence, ...], tuple[CheckFinding, ...]]
 
 
 class End(StrEnum):
@@ -120,13 +121,14 @@ class _Simulation:
             for check in stage.checks
             if plan.metric(check.metric).kind is not Kind.COUNT
         }
-        lines = tuple(dict.fromkeys((*self._criteria, *self._check_lines.values())))
+        self._margins = tuple(Line(plan.metric(one.metric), plan.boundary(one)) for one in plan.promotion)
+        lines = tuple(dict.fromkeys((*self._criteria, *self._margins, *self._check_lines.values())))
         self._outcomes = SimulatedOutcomes(truth, lines, runs, rng)
         start = Look(findings=Findings(thresholds=self._outcomes.thresholds))
         rollout = new_rollout("simulated", "stable", "canary", plan, now=0.0, new_salt=b"simulated")
         self._rollouts: list[Rollout] = [advance(rollout, start, now=0.0).rollout] * runs
         self._ended_after: dict[int, int] = {}
-        self._known: dict[tuple[object, ...], tuple[tuple[Evidence, ...], tuple[CheckFinding, ...]]] = {}
+        self._known: dict[tuple[object, ...], _Words] = {}
         self.running: Rows = np.arange(runs)
         for row in range(runs):
             self._open_epochs(row, 0)
@@ -151,17 +153,20 @@ class _Simulation:
         )
         conversations = self._outcomes.stage_conversations(rows, stages)
         checks = self._checks(rows, stages, conversations)
+        margins = self._margin_statuses(rows, stages)
         still = []
         for index, row in enumerate(rows):
             stage = int(stages[index])
-            harmed = self._harmed(decisions.criteria[index]) if decisions.harmed[index] else ()
-            evidence, findings = self._words(stage, decisions.criteria[index], checks[index])
+            harmed = self._suspects(decisions.criteria[index]) if decisions.harmed[index] else ()
+            codes = (tuple(decisions.criteria[index].tolist()), margins[index], checks[index])
+            evidence, proofs, findings = self._words(stage, *codes)
             violations = int(self._outcomes.violations[row])
             found = Findings(
                 unsafe="a safety violation" if violations > plan.max_safety_violations else "",
                 harmed=harmed,
                 invalid="sample ratio" if decisions.alarm[index] else "",
                 evidence=evidence,
+                margins=proofs,
                 checks=findings,
                 stage_conversations=int(conversations[index]),
                 thresholds=self._outcomes.thresholds,
@@ -189,7 +194,7 @@ class _Simulation:
         for epoch in self._rollouts[row].epochs[before:]:
             self._outcomes.open_epoch(row, epoch.number, weight=epoch.weight, stage=epoch.stage)
 
-    def _harmed(self, codes: Codes) -> tuple[str, ...]:
+    def _suspects(self, codes: Codes) -> tuple[str, ...]:
         """Names of what may be harmed: simulation asks whether, not which."""
         names = tuple(line.metric.name for line in self._criteria)
         safe = STATUSES.index(Status.SAFE)
@@ -219,25 +224,43 @@ class _Simulation:
                 statuses[position] = tuple(codes)
         return statuses
 
-    def _words(
-        self, stage: int, criteria: Codes, checks: tuple[int, ...]
-    ) -> tuple[tuple[Evidence, ...], tuple[CheckFinding, ...]]:
-        """Evidence and findings with these statuses; made once."""
-        key = (stage, criteria.tobytes(), checks)
-        if key not in self._known:
-            evidence = tuple(
-                Evidence(
-                    metric=line.metric.name,
-                    boundary=line.boundary,
-                    status=STATUSES[code],
-                    log_e_harm=0.0,
-                    log_e_safe=0.0,
+    def _margin_statuses(self, rows: Rows, stages: Rows) -> list[tuple[int, ...]]:
+        """Statuses of the margins that promotion asks for, of rollouts in a stage that can prove them."""
+        plan = self._plan
+        statuses = [(STATUSES.index(Status.UNDECIDED),) * len(self._margins)] * len(rows)
+        proving = np.flatnonzero([plan.stages[stage].weight == plan.proof_weight for stage in stages])
+        if self._margins and proving.size:
+            columns = [
+                margin_statuses(
+                    self._outcomes.cells(line, rows[proving]),
+                    line,
+                    weight=plan.proof_weight,
+                    alpha=plan.alpha,
+                    alpha_promote=plan.alpha_promote,
                 )
-                for line, code in zip(self._criteria, criteria, strict=True)
-            )
+                for line in self._margins
+            ]
+            for position, codes in zip(proving, np.stack(columns, axis=-1).tolist(), strict=True):
+                statuses[position] = tuple(codes)
+        return statuses
+
+    def _words(
+        self, stage: int, criteria: tuple[int, ...], margins: tuple[int, ...], checks: tuple[int, ...]
+    ) -> _Words:
+        """Evidence and findings with these statuses; made once."""
+        key = (stage, criteria, margins, checks)
+        if key not in self._known:
             judged = [check for check in self._plan.stages[stage].checks if check in self._check_lines]
             findings = tuple(
                 CheckFinding(check=check, status=STATUSES[code]) for check, code in zip(judged, checks, strict=False)
             )
-            self._known[key] = evidence, findings
+            self._known[key] = (_evidence(self._criteria, criteria), _evidence(self._margins, margins), findings)
         return self._known[key]
+
+
+def _evidence(lines: tuple[Line, ...], codes: tuple[int, ...]) -> tuple[Evidence, ...]:
+    """Evidence of which only the status is known: the state machine asks for no more."""
+    return tuple(
+        Evidence(metric=line.metric.name, boundary=line.boundary, status=STATUSES[code], log_e_harm=0.0, log_e_safe=0.0)
+        for line, code in zip(lines, codes, strict=True)
+    )

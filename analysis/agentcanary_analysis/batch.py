@@ -66,12 +66,34 @@ def decide(
         alpha=alpha,
         alpha_promote=alpha_promote,
     )
+    alone = np.log(max(len(criteria), 1)) - np.log(alpha)
     codes = np.full((len(split.weight), len(criteria)), _CODES[Status.UNDECIDED], dtype=np.int8)
     for column, (line, found) in enumerate(zip(criteria, weighed.answers, strict=True)):
         codes[_undisputed(found.safe, cells[line], line), column] = _CODES[Status.SAFE]
         codes[found.unanswered, column] = _CODES[Status.NO_DATA]
+        # Beyond the limit of harm by its design, and not by what is realised: neither harmed nor safe.
+        codes[found.log_e_harm >= alone, column] = _CODES[Status.UNDECIDED]
         codes[_empty(cells[line]), column] = _CODES[Status.NO_DATA]
     return Decisions(weighed.harmed, weighed.alarm, codes, weighed.log_e_harm)
+
+
+def margin_statuses(cells: Cells, line: Line, *, weight: float, alpha: float, alpha_promote: float) -> Codes:
+    """Index into ``STATUSES`` of a margin that promotion asks for, shape (batch,).
+
+    Args:
+        cells: Of this line.
+        line: Metric and the margin's boundary.
+        weight: ``safe`` is asked on the epochs of this weight.
+        alpha: Budget of ``harmed``.
+        alpha_promote: Budget of ``safe``.
+    """
+    codes = np.full(len(cells.weight), _CODES[Status.UNDECIDED], dtype=np.int8)
+    found = answer(cells, line, weight=weight, alpha=alpha, alpha_promote=alpha_promote)
+    codes[found.unanswered] = _CODES[Status.NO_DATA]
+    codes[_undisputed(found.safe, cells, line)] = _CODES[Status.SAFE]
+    codes[found.log_e_harm >= -np.log(alpha)] = _CODES[Status.SUSPECT]
+    codes[_empty(cells)] = _CODES[Status.NO_DATA]
+    return codes
 
 
 def check_statuses(
