@@ -23,6 +23,8 @@ THREADS = 2
 MAX_WAITING = 1000
 CAPACITY = 65_536
 
+_THREAD, _WAITER = "thread", "waiter"
+
 # Stands for "the store has none", while the rollout is not open and none can be made.
 _NONE = Pin(Arm.STABLE, -2)
 
@@ -124,9 +126,7 @@ class PinKeeper:
         job = _Job(view, unit, buckets, now, fresh, deliver)
         if self._submit(job) and answered.wait(self._deadline):
             return answers[0]
-        job.expired = True
-        self._degraded("pin_lookup", None)
-        return job.fallen_back()
+        return self._expired(job)
 
     def close(self) -> None:
         """End the threads; a later ``resolve`` starts them again."""
@@ -167,9 +167,11 @@ class PinKeeper:
             # What nobody waits for any more would only hold up the others while the store is slow.
             if job.expired:
                 continue
-            assignment = self._decide(job)
+            job.answer = self._decide(job)
+            if not job.take(_THREAD):
+                continue
             try:
-                job.deliver(assignment)
+                job.deliver(job.answer)
             except RuntimeError:
                 continue  # The event loop was closed meanwhile.
 
@@ -183,8 +185,9 @@ class PinKeeper:
         if pin is not None:
             self._remember(view, unit, pin)
             return follow(view, unit, pin, buckets)
-        assignment = assign(view, unit, buckets, now=job.now, fresh=job.fresh)
-        if job.expired:
+        job.answer = assignment = assign(view, unit, buckets, now=job.now, fresh=job.fresh)
+        # From here on it is what is served; unless it has yet to be written, which may take too long.
+        if not must_store(assignment) and not job.take(_THREAD):
             # Whoever waited has served stable by now, so that is where the unit stays.
             assignment = fall_back(assignment)
         if must_store(assignment):
@@ -201,9 +204,15 @@ class PinKeeper:
 
     def _expire(self, job: _Job, answer: asyncio.Future[Assignment]) -> None:
         if not answer.done():
-            job.expired = True
-            self._degraded("pin_lookup", None)
-            answer.set_result(job.fallen_back())
+            answer.set_result(self._expired(job))
+
+    def _expired(self, job: _Job) -> Assignment:
+        """What to serve when the time is up: the answer, if there is one that only has not been noticed yet."""
+        # A busy event loop may see the deadline first, however early the answer came.
+        if not job.take(_WAITER) and job.answer is not None:
+            return job.answer
+        self._degraded("pin_lookup", None)
+        return job.fallen_back()
 
     def _remember(self, view: RolloutView, unit: str, pin: Pin) -> None:
         if view.rollout != self._rollout:
@@ -223,7 +232,7 @@ class PinKeeper:
 class _Job:
     """A unit that waits for its assignment."""
 
-    __slots__ = ("buckets", "deliver", "expired", "fresh", "now", "unit", "view")
+    __slots__ = ("_takers", "answer", "buckets", "deliver", "fresh", "now", "unit", "view")
 
     def __init__(
         self,
@@ -240,7 +249,18 @@ class _Job:
         self.now = now
         self.fresh = fresh
         self.deliver = deliver
-        self.expired = False
+        self.answer: Assignment | None = None
+        self._takers: list[str] = []
+
+    @property
+    def expired(self) -> bool:
+        """True when whoever waited has served without an answer."""
+        return self._takers[:1] == [_WAITER]
+
+    def take(self, taker: str) -> bool:
+        """True for the first that takes it: the thread, whose answer is then served, or the waiter, who has none."""
+        self._takers.append(taker)
+        return self._takers[0] == taker
 
     def fallen_back(self) -> Assignment:
         return fall_back(assign(self.view, self.unit, self.buckets, now=self.now, fresh=self.fresh))
