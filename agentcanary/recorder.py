@@ -41,8 +41,8 @@ class Recorder:
         max_batch: Records in one transaction: the more, the less each costs, and the longer another process waits.
         max_queue: Records in memory, at most about so many.
         max_journal: Bytes on the disk from which on the store must take everything at once.
-        share: Share of a processor that the thread may take, as long as it keeps up with that. It grows with the age
-            of what waits.
+        share: Share of a processor that storing may take while the process is busy; an idle one gives it a quarter.
+            What does not fit waits in the journal, and the share grows with its age.
         heartbeat_every: Real seconds.
         degraded: Called with the kind of a failure and its error: ``recorder_store``, ``recorder_journal``,
             ``recorder_overload``, ``recorder_refused`` (a record that cannot be stored), ``recorder_dropped``.
@@ -73,7 +73,7 @@ class Recorder:
         max_batch: int = 5000,
         max_queue: int = 100_000,
         max_journal: int = 2**30,
-        share: float = 0.10,
+        share: float = 0.03,
         heartbeat_every: float = 1.0,
         degraded: Callable[[str, BaseException | None], None] = lambda _kind, _error: None,
         totals: Callable[[], Mapping[str, int]] = dict,

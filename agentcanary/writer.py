@@ -69,7 +69,8 @@ class Writer:
         queue: Where records come from.
         wall: Unix time in real seconds.
         monotonic: Real seconds that never go back.
-        cpu: Seconds of processor that this thread took.
+        cpu: Seconds of processor that this thread used.
+        used: Seconds of processor that the whole process used.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Writer:
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         cpu: Callable[[], float] = time.thread_time,
+        used: Callable[[], float] = time.process_time,
     ) -> None:
         self.name = new_name(settings.worker_id)
         self.counters: Counter[str] = Counter()
@@ -89,6 +91,7 @@ class Writer:
         self._wall = wall
         self._monotonic = monotonic
         self._cpu = cpu
+        self._used = used
         self._ids = itertools.count(1)
         self._backlog: Backlog | None = None
         self._backlog_lock = threading.Lock()
@@ -99,7 +102,7 @@ class Writer:
         self._reached = self._started = settings.clock()
         self._reachable_since: float | None = None
         self._pass_cpu = 0.0
-        self._share = Share(settings.share, monotonic())
+        self._share = Share(settings.share, monotonic(), used())
         self._retry_at = self._adopt_at = self._beat_at = float("-inf")
 
     @property
@@ -122,7 +125,7 @@ class Writer:
             True when nothing waits any more of what was in the queue when the pass began.
         """
         self._pass_cpu = self._cpu()
-        self._share.refill(self._monotonic(), self._waited())
+        self._share.refill(self._monotonic(), self._used(), self._waited())
         reached, count = self._settings.clock(), len(self._queue)
         if whole:
             self._retry_at = float("-inf")

@@ -4,7 +4,7 @@ Run: ``python benchmarks/bench_recorder.py``. Prints one table and writes ``benc
 
 Every turn is a new conversation, which is the dearest kind. All variants write the same rows into the same table with
 the same settings (write-ahead log, synchronous=NORMAL), interleaved and in changing order. "offered" sends
-5,000 turns a second for five seconds to a recorder as it is in an application, with its tenth of a processor: how late
+5,000 turns a second for five seconds to a recorder as it is in an application: how late
 the last turn is stored, and what the thread costs.
 """
 

@@ -121,6 +121,7 @@ class Bench:
             wall=lambda: self.seconds,
             monotonic=lambda: self.seconds,
             cpu=lambda: self.cpu,
+            used=lambda: self.seconds,
         )
         self.writers.append(made)
         return made
@@ -251,21 +252,29 @@ def test_the_thread_takes_its_share_of_the_processor_and_leaves_the_rest_on_the_
 def test_an_old_backlog_makes_the_share_larger() -> None:
     allowances = []
     for waited in (0.0, 10.0, 20.0, 10_000.0):
-        share = Share(0.1, now=50.0)
+        share = Share(0.1, now=50.0, used=0.0)
         share.spend(0.1)
-        share.refill(50.5, waited)
+        share.refill(50.5, 0.5, waited)
         allowances.append(share.allowance)
     assert allowances == pytest.approx([0.05, 0.075, 0.1, 0.45])
 
 
+def test_an_idle_process_has_time_to_spare() -> None:
+    share = Share(0.03, now=0.0, used=0.0)
+    share.refill(1.0, used=0.5, waited=0.0)
+    assert share.allowance == 0.25
+    share.refill(2.0, used=1.5, waited=0.0)
+    assert share.allowance == 0.03
+
+
 def test_neither_a_quiet_hour_nor_a_long_pass_decides_about_the_next_minute() -> None:
-    share = Share(0.1, now=0.0)
-    share.refill(3600.0, 0.0)
+    share = Share(0.1, now=0.0, used=0.0)
+    share.refill(3600.0, 3600.0, 0.0)
     assert share.allowance == 0.1
     share.spend(60.0)
     assert share.allowance == -0.1
     with pytest.raises(ValueError, match="share must be a share of one processor"):
-        Share(10.0, now=0.0)
+        Share(10.0, now=0.0, used=0.0)
 
 
 def test_time_that_is_reported_as_flushed_stands_still_while_something_waits(bench: Bench) -> None:
