@@ -3,8 +3,8 @@
 HTTP and server-sent events:
 
 - ``error``: the application raised; status 500 and above; 408 and 429, because to the person who waits, an agent that
-  timed out or ran into its model's rate limit has failed, whoever's limit it was; a body that ends early (fewer or
-  more bytes than its ``content-length``, or no last chunk).
+  timed out or ran into its model's rate limit has failed, whoever's limit it was; a stream that is cut (fewer or
+  more bytes than its ``content-length``, or no last chunk; servers check a body in one piece themselves).
 - ``aborted``: the client left before the last chunk (also where the application says so itself: status 499).
 - ``ok``: everything else, other client errors too: most of them say that the request was wrong. They fall on both
   arms alike, and a version that refuses good requests shows in the outcomes of its conversations.
@@ -309,7 +309,9 @@ class WebSocketTurn(Turn):
         """A message from the server; notes that the client closed."""
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
-            self._closed(message.get("code", 1005))
+            code = message.get("code", 1005)
+            # uvicorn 0.54 gives a lost connection the code 1005, but no reason; a real close frame has one, if empty.
+            self._closed(1006 if code == 1005 and "reason" not in message else code)
         return message
 
     async def _sending(self, message: Message) -> None:
