@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import delete, or_, select
 
-from agentcanary.store.database import StorePart
+from agentcanary.store.database import Database, StorePart
 from agentcanary.store.schema import batches, workers
 
 # A worker whose last heartbeat is older than this many real seconds is dead.
@@ -47,18 +47,17 @@ class Worker:
 class Workers(StorePart):
     """The workers of a store."""
 
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        insert = database.insert(workers)
+        new = {column.name: insert.excluded[column.name] for column in workers.columns if not column.primary_key}
+        self._beat = database.compiled(insert.on_conflict_do_update(index_elements=[workers.c.id], set_=new))
+
     def heartbeat(self, worker: Worker) -> None:
         """Store what a worker says of itself."""
         self._database.still_there()
-        values = {name: getattr(worker, name) for name in workers.columns.keys()}  # noqa: SIM118 # not a dict
-        values["degraded"] = json.dumps(dict(worker.degraded))
-        insert = self._database.insert(workers).values(**values)
-        beat = insert.on_conflict_do_update(
-            index_elements=[workers.c.id],
-            set_={name: insert.excluded[name] for name in values if name != "id"},
-        )
-        with self._database.write() as connection:
-            connection.execute(beat)
+        values = {**asdict(worker), "degraded": json.dumps(dict(worker.degraded))}
+        self._database.store(self._beat, tuple(values[column.name] for column in workers.columns))
 
     def leave(self, worker_id: str) -> None:
         """Forget a worker that has stored everything and ends, and the batches that it will never send again."""
