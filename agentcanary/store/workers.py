@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from sqlalchemy import delete, or_, select
 
@@ -56,8 +56,9 @@ class Workers(StorePart):
     def heartbeat(self, worker: Worker) -> None:
         """Store what a worker says of itself."""
         self._database.still_there()
-        values = {**asdict(worker), "degraded": json.dumps(dict(worker.degraded))}
-        self._database.store(self._beat, tuple(values[column.name] for column in workers.columns))
+        values = {column.name: getattr(worker, column.name) for column in workers.columns}
+        values["degraded"] = json.dumps(dict(worker.degraded))
+        self._database.store(self._beat, tuple(values.values()))
 
     def leave(self, worker_id: str) -> None:
         """Forget a worker that has stored everything and ends, and the batches that it will never send again."""
