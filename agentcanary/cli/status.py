@@ -11,7 +11,7 @@ from agentcanary.cli.options import CONFIG_FILE, AgentOption, ConfigOption, Exit
 from agentcanary.cli.output import print_json, show
 
 RolloutArgument = Annotated[
-    str | None, typer.Argument(metavar="[ROLLOUT]", help="Id of a rollout; else the agent's newest.")
+    str | None, typer.Argument(metavar="ROLLOUT", help="Id of a rollout; else the agent's newest.")
 ]
 
 

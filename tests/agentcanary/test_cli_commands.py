@@ -26,7 +26,7 @@ from agentcanary.cli.decisions import decide
 from agentcanary.cli.seat import seat
 from agentcanary.config import Config, load_config
 from agentcanary.controller import Controller
-from agentcanary.errors import ConflictError, TransitionError
+from agentcanary.errors import ConflictError, StoreError, TransitionError
 from agentcanary.outcomes import Outcome, Record, TurnEnded, TurnOutcome, TurnStarted
 from agentcanary.rollout import Phase, Rollout, Transition, view_of
 from agentcanary.state_machine import Action, ActionKind, advance, new_rollout
@@ -321,6 +321,38 @@ def test_watch_prints_objects_until_the_rollout_ends(running: Place) -> None:
 
 def save(place: Place, transition: Transition) -> None:
     place.store.save(transition, expected_revision=place.rollout.revision, now=place.clock())
+
+
+def test_control_c_leaves_a_watch_with_the_state_that_it_saw(running: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agentcanary.cli.watch.time.sleep", interrupted)
+    done = run("watch")
+    assert done.exit_code == 11, done.output
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == "left\n"
+
+
+def test_watch_goes_on_when_the_store_cannot_be_read_for_a_while(
+    running: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = 0
+    real = Store.rollout
+
+    def sometimes(store: Store, rollout: str) -> Rollout:
+        nonlocal reads
+        reads += 1
+        if reads in (2, 3):
+            raise StoreError("the disk reports an error")
+        return real(store, rollout)
+
+    monkeypatch.setattr(Store, "rollout", sometimes)
+    done = run("watch", "--for", "1", "--every", "0.1")
+    assert done.exit_code == 11, done.output
+    assert done.stderr == "agentcanary: the disk reports an error; trying again\n"
+    assert reads > 4
+    assert len(done.stdout.splitlines()) == 2, "what holds is said again after the store is back"
 
 
 # rollouts
