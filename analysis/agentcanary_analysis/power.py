@@ -25,8 +25,10 @@ from agentcanary_analysis.one_look import Claim
 class Spread(StrEnum):
     """Where the spread under the null hypothesis is taken from.
 
-    ``TRUE_RATES`` is the textbook's quick formula. ``ON_THE_LINE`` is that of the score test: by enumeration at 5 %
-    and 50 canary units, the test has power .80 and .82 at the ratios that it names, .94 and .60 at the quick ones.
+    ``TRUE_RATES`` is the textbook's quick formula, for tables to be compared with. ``ON_THE_LINE`` is that of the
+    score test: plan with it. What the test detects and certifies with power .80 by the formula, at a base rate of 5 %
+    and a weight of 5 %, it does with a true power (``enumerated_power``) of .76 and .83 at 50 canary units, .80 and .81
+    at 200, .80 and .80 at 1000; by the quick formula .93 and .64, .90 and .68, .86 and .74.
     """
 
     TRUE_RATES = "true rates"
@@ -68,7 +70,7 @@ def can_prove(
         power: In (0.5, 1).
         floor: Absolute difference not worth acting on: added to both lines.
         direction: Which way is worse.
-        spread: Which formula.
+        spread: Which formula; the default is the published table's, ``ON_THE_LINE`` the one that keeps its promise.
 
     Raises:
         ValueError: If an argument is outside its range.
