@@ -27,7 +27,15 @@ if TYPE_CHECKING:
         proportion_jackknife,
     )
     from agentcanary_analysis.checks import Boundary, Check, CheckError, check_name, parse_check, relative_boundary
+    from agentcanary_analysis.clusters import (
+        Tempered,
+        cluster_tallies,
+        clusters_with_event,
+        repeat_factor,
+        tempered_events,
+    )
     from agentcanary_analysis.conditional import conditional_p_value
+    from agentcanary_analysis.enumerated_power import enumerated_power
     from agentcanary_analysis.evidence import ArmSummary, Evidence, Interval, Status
     from agentcanary_analysis.group_sequential import (
         crossing_probabilities,
@@ -69,7 +77,12 @@ if TYPE_CHECKING:
         wilson_interval,
     )
     from agentcanary_analysis.proportions import Proportion, boundary_test, score_p_values, score_statistic, score_test
-    from agentcanary_analysis.quantile_ratios import quantile_ratio, quantile_ratio_interval
+    from agentcanary_analysis.quantile_ratios import (
+        quantile_ratio,
+        quantile_ratio_interval,
+        standardised_quantiles,
+        stratified_quantile_ratio_interval,
+    )
     from agentcanary_analysis.quantiles import (
         exceedances,
         histogram_quantile,
@@ -79,6 +92,7 @@ if TYPE_CHECKING:
         sorted_quantile_interval,
         upper_limit_needs,
     )
+    from agentcanary_analysis.scheduled_looks import ScheduledLook, information_time, look_levels, scheduled_looks
     from agentcanary_analysis.verdict import CheckFinding, Findings, SampleRatio
 
 _HOMES = {
@@ -93,7 +107,9 @@ _HOMES = {
         "proportion_jackknife",
     ],
     "checks": ["Boundary", "Check", "CheckError", "check_name", "parse_check", "relative_boundary"],
+    "clusters": ["Tempered", "cluster_tallies", "clusters_with_event", "repeat_factor", "tempered_events"],
     "conditional": ["conditional_p_value"],
+    "enumerated_power": ["enumerated_power"],
     "evidence": ["ArmSummary", "Evidence", "Interval", "Status"],
     "group_sequential": [
         "crossing_probabilities",
@@ -129,7 +145,12 @@ _HOMES = {
         "wilson_interval",
     ],
     "proportions": ["Proportion", "boundary_test", "score_p_values", "score_statistic", "score_test"],
-    "quantile_ratios": ["quantile_ratio", "quantile_ratio_interval"],
+    "quantile_ratios": [
+        "quantile_ratio",
+        "quantile_ratio_interval",
+        "standardised_quantiles",
+        "stratified_quantile_ratio_interval",
+    ],
     "quantiles": [
         "exceedances",
         "histogram_quantile",
@@ -139,6 +160,7 @@ _HOMES = {
         "sorted_quantile_interval",
         "upper_limit_needs",
     ],
+    "scheduled_looks": ["ScheduledLook", "information_time", "look_levels", "scheduled_looks"],
     "verdict": ["CheckFinding", "Findings", "SampleRatio"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -169,9 +191,11 @@ __all__ = [
     "Provable",
     "Safety",
     "SampleRatio",
+    "ScheduledLook",
     "Spread",
     "Status",
     "Tally",
+    "Tempered",
     "Unknown",
     "bca_interval",
     "boundary_test",
@@ -181,10 +205,13 @@ __all__ = [
     "check_name",
     "clopper_pearson_interval",
     "clopper_pearson_upper",
+    "cluster_tallies",
     "clustered_interval",
+    "clusters_with_event",
     "conditional_p_value",
     "crossing_probabilities",
     "effective_clusters",
+    "enumerated_power",
     "exceedances",
     "fieller_interval",
     "histogram_quantile",
@@ -192,7 +219,9 @@ __all__ = [
     "histogram_quantile_interval",
     "hours_to_decide",
     "hwang_shih_decani_spending",
+    "information_time",
     "log_delta_interval",
+    "look_levels",
     "mantel_haenszel_ratio",
     "mean_difference_interval",
     "mean_power",
@@ -217,6 +246,8 @@ __all__ = [
     "ratio_limits",
     "relative_boundary",
     "relative_change",
+    "repeat_factor",
+    "scheduled_looks",
     "score_p_values",
     "score_statistic",
     "score_test",
@@ -224,6 +255,9 @@ __all__ = [
     "sorted_quantile_draws",
     "sorted_quantile_interval",
     "spending_bounds",
+    "standardised_quantiles",
+    "stratified_quantile_ratio_interval",
+    "tempered_events",
     "upper_limit_needs",
     "wilson_interval",
 ]

@@ -16,7 +16,7 @@ from agentcanary_analysis.aggregates import RESAMPLING_BUCKETS, Tally
 from agentcanary_analysis.metrics import Kind
 from agentcanary_analysis.one_look import Unknown
 from agentcanary_analysis.proportions import Proportion, paired_counts
-from agentcanary_analysis.quantile_ratios import epoch_table, mixture_quantile
+from agentcanary_analysis.quantile_ratios import epoch_table, epoch_weights, mixture_quantile
 from agentcanary_analysis.quantiles import checked_quantile, histogram_arrays, rank_of, sorted_values, values_at_ranks
 
 FloatArray = NDArray[np.float64]
@@ -124,7 +124,7 @@ def histogram_quantile_draws(
     change: Change = Change.RELATIVE,
     draws: int = DRAWS,
 ) -> FloatArray | Unknown:
-    """Bootstrap draws of the change of a quantile, from histograms; stable's epochs have the canary's shares.
+    """Bootstrap draws of the change of a quantile, from histograms; both arms have the same mix of epochs.
 
     Args:
         canary: One histogram an epoch.
@@ -156,9 +156,10 @@ def histogram_quantile_draws(
             bins, filled = histogram_arrays(dict(zip(numbers.tolist(), counts.astype(int).tolist(), strict=True)))
             arms.append(values_at_ranks(bins, filled, _ranks(int(filled.sum()), p, rng, draws)))
         return _change(arms[0], arms[1], change)
-    share = counts_c.sum(axis=1) / counts_s.sum(axis=1)
-    at_c = _mixture_draws(numbers, counts_c, np.ones_like(share), p, rng, draws)
-    at_s = _mixture_draws(numbers, counts_s, share, p, rng, draws)
+    weights = epoch_weights(counts_c, counts_s)
+    at_c, at_s = (
+        _mixture_draws(numbers, counts, weights / counts.sum(axis=1), p, rng, draws) for counts in (counts_c, counts_s)
+    )
     return _change(at_c, at_s, change)
 
 

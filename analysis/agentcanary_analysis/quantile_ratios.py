@@ -8,14 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agentcanary_analysis.one_look import Limits, Unknown
-from agentcanary_analysis.quantiles import (
-    checked_quantile,
-    histogram_arrays,
-    histogram_quantile,
-    histogram_quantile_interval,
-    inside_bins,
-)
+from agentcanary_analysis.histogram import edge
+from agentcanary_analysis.one_look import Limits, Unknown, checked_confidence
+from agentcanary_analysis.quantiles import checked_quantile, histogram_arrays, inside_bins, order_statistic_ranks
 
 FloatArray = NDArray[np.float64]
 
@@ -23,7 +18,7 @@ FloatArray = NDArray[np.float64]
 def quantile_ratio(
     canary: Sequence[Mapping[int, int]], stable: Sequence[Mapping[int, int]], p: float
 ) -> float | Unknown:
-    """The canary's quantile over stable's, with stable's epochs given the canary's shares.
+    """The canary's quantile over stable's, both over the same mix of epochs.
 
     A ramp gives the canary other shares of quiet and busy epochs than stable; so standardised, two equal versions
     have the ratio 1 whatever the ramp.
@@ -43,16 +38,40 @@ def quantile_ratio(
     >>> quantile_ratio([{0: 50}, {100: 500}], [quiet, busy], 0.5)
     1.0
     """
+    both = standardised_quantiles(canary, stable, p)
+    if isinstance(both, Unknown):
+        return both
+    return Unknown.UNBOUNDED if math.isinf(both[1]) else both[0] / both[1]
+
+
+def standardised_quantiles(
+    canary: Sequence[Mapping[int, int]], stable: Sequence[Mapping[int, int]], p: float
+) -> tuple[float, float] | Unknown:
+    """The quantile of the canary and that of stable, each over the same mix of epochs (Mantel-Haenszel weights).
+
+    Args:
+        canary: One histogram an epoch.
+        stable: The same epochs.
+        p: In (0, 1).
+
+    Returns:
+        In the values' unit, infinite for what never came; ``EMPTY_ARM`` if no epoch has values in both arms.
+
+    Raises:
+        ValueError: If the arms have different epochs, a count is negative, or ``p`` is outside (0, 1).
+
+    >>> at_c, at_s = standardised_quantiles([{0: 100}, {}], [{35: 100}, {100: 5000}], 0.95)
+    >>> round(at_c, 2), round(at_s, 2)
+    (1.0, 2.0)
+    """
+    checked_quantile(p)
     table = epoch_table(canary, stable)
     if isinstance(table, Unknown):
         return table
-    numbers, counts_c, counts_s = table
-    share = counts_c.sum(axis=1) / counts_s.sum(axis=1)
-    at_c = mixture_quantile(numbers, counts_c.sum(axis=0), p)
-    at_s = mixture_quantile(numbers, share @ counts_s, p)
-    if np.isinf(at_s):
-        return Unknown.UNBOUNDED
-    return float(at_c / at_s)
+    numbers, *arms = table
+    weights = epoch_weights(*arms)
+    at_c, at_s = (float(mixture_quantile(numbers, weights / arm.sum(axis=1) @ arm, p)) for arm in arms)
+    return at_c, at_s
 
 
 def quantile_ratio_interval(
@@ -60,37 +79,97 @@ def quantile_ratio_interval(
 ) -> Limits | Unknown:
     """Interval of the ratio of two quantiles, canary to stable, from one histogram each.
 
-    The two intervals by order statistics are put together on the logarithm (variance recovery).
-
     Args:
         canary: Values per bin of one epoch.
-        stable: The same of stable. For several epochs use the bootstrap.
+        stable: The same of stable.
         p: In (0, 1).
         confidence: Two-sided coverage in (0, 1).
 
     Returns:
-        The interval; ``UNBOUNDED`` when a quantile itself is infinite, ``EMPTY_ARM`` without values.
+        As ``stratified_quantile_ratio_interval``.
 
     Raises:
         ValueError: If a count is negative, or ``p`` or ``confidence`` is outside (0, 1).
-
-    Source:
-        Zou and Donner (2008), Statistics in Medicine 27:1693-1702.
 
     >>> low, high = quantile_ratio_interval({0: 950, 100: 50}, {0: 950, 100: 50}, 0.5)
     >>> round(low, 3), round(high, 3)
     (0.986, 1.014)
     """
-    if not (any(canary.values()) and any(stable.values())):
-        return Unknown.EMPTY_ARM
-    at_c, at_s = histogram_quantile(canary, p), histogram_quantile(stable, p)
+    return stratified_quantile_ratio_interval([canary], [stable], p, confidence=confidence)
+
+
+def stratified_quantile_ratio_interval(
+    canary: Sequence[Mapping[int, int]], stable: Sequence[Mapping[int, int]], p: float, *, confidence: float = 0.95
+) -> Limits | Unknown:
+    """Interval of ``quantile_ratio``: without draws, and without any assumption on the distributions.
+
+    Each arm's quantile over the mix of epochs lies between two order statistics (Woodruff); over epochs an arm is worth
+    Kish's number of values. A sum of events of unequal chances varies less than one of equal chances, so that number
+    is on the safe side. The two intervals are put together on the logarithm (variance recovery).
+
+    Args:
+        canary: One histogram an epoch.
+        stable: The same epochs.
+        p: In (0, 1).
+        confidence: Two-sided coverage in (0, 1).
+
+    Returns:
+        The interval; an end is 0 or infinite where too few values bound that side (for p95 fewer than 72 at 95 %);
+        ``UNBOUNDED`` when a quantile itself is infinite, ``EMPTY_ARM`` without values.
+
+    Raises:
+        ValueError: If the arms have different epochs, a count is negative, or ``p`` or ``confidence`` is outside
+            (0, 1).
+
+    Source:
+        Woodruff (1952), JASA 47:635-646; Hoeffding (1956), Annals of Mathematical Statistics 27:713-721, theorem 4;
+        Zou and Donner (2008), Statistics in Medicine 27:1693-1702.
+
+    >>> low, high = stratified_quantile_ratio_interval([{0: 90, 70: 10}] * 2, [{0: 900, 70: 100}] * 2, 0.5)
+    >>> round(low, 3), round(high, 3)
+    (0.986, 1.014)
+    """
+    checked_quantile(p)
+    checked_confidence(confidence)
+    table = epoch_table(canary, stable)
+    if isinstance(table, Unknown):
+        return table
+    numbers, *arms = table
+    weights = epoch_weights(*arms)
+    (at_c, c), (at_s, s) = (_with_limits(numbers, arm, weights, p, confidence) for arm in arms)
     if math.isinf(at_c) or math.isinf(at_s):
         return Unknown.UNBOUNDED
-    c, s = (histogram_quantile_interval(bins, p, confidence=confidence) for bins in (canary, stable))
     centre = math.log(at_c / at_s)
     down = math.hypot(_log_ratio(at_c, c.low), _log_ratio(s.high, at_s))
     up = math.hypot(_log_ratio(c.high, at_c), _log_ratio(at_s, s.low))
-    return Limits(math.exp(centre - down), math.exp(centre + up) if up < 700 else math.inf)
+    return Limits(math.exp(centre - down), math.exp(centre + up) if centre + up < 700 else math.inf)
+
+
+def _with_limits(
+    numbers: NDArray[np.int64], counts: FloatArray, weights: FloatArray, p: float, confidence: float
+) -> tuple[float, Limits]:
+    """The quantile of one arm over a mix of epochs, and the edges of the bins between which it lies."""
+    units = counts.sum(axis=1)
+    mix = weights / units @ counts
+    worth = math.floor(weights.sum() ** 2 / (weights**2 / units).sum() + 1e-6)
+    low, high, _ = order_statistic_ranks(worth, p, confidence=confidence)
+    upto = np.cumsum(mix)
+    targets = np.array([low, min(high, worth)]) / worth * upto[-1] * (1 - 1e-12)
+    first, last = np.searchsorted(upto, targets).tolist()
+    below = edge(int(numbers[first]) - 1) if low >= 1 else 0.0
+    above = edge(int(numbers[last])) if high <= worth else math.inf
+    return float(mixture_quantile(numbers, mix, p)), Limits(below, above)
+
+
+def epoch_weights(canary: FloatArray, stable: FloatArray) -> FloatArray:
+    """Mantel-Haenszel weights of the epochs, shape (epochs,), from counts of shape (epochs, bins).
+
+    >>> epoch_weights(np.array([[20.0, 30.0]]), np.array([[150.0]])).tolist()
+    [37.5]
+    """
+    n_c, n_s = canary.sum(axis=1), stable.sum(axis=1)
+    weights: FloatArray = n_c * n_s / (n_c + n_s)
+    return weights
 
 
 def epoch_table(
