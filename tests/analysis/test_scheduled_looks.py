@@ -81,7 +81,7 @@ def _share_decided(
         p_values.append(score_p_values(k_c, n_c, k_s, n_s, boundary, claim=claim))
     runs_p = np.stack(p_values, axis=1)
     # The same looks in every run, so their levels are computed once.
-    crossed: NDArray[np.bool_] = (runs_p <= np.array(look_levels(times, spending))).any(axis=1)
+    crossed: NDArray[np.bool_] = np.any(runs_p <= np.array(look_levels(times, spending)), axis=1)
     for run, p_of_looks in enumerate(runs_p[:20].tolist()):
         assert scheduled_looks(times, p_of_looks, spending)[-1].decided == crossed[run]
     return float(crossed.mean())
