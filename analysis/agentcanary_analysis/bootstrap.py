@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agentcanary_analysis.aggregates import RESAMPLING_BUCKETS, Tally
+from agentcanary_analysis.checked_input import checked_draws, checked_rng, checked_type, paired_epochs
 from agentcanary_analysis.metrics import Kind
 from agentcanary_analysis.one_look import Unknown
 from agentcanary_analysis.proportions import Proportion, paired_counts
@@ -62,6 +64,8 @@ def proportion_draws(
     >>> float(proportion_draws([Proportion(60, 1000)], [Proportion(500, 10000)], rng=rng).mean().round(2))
     0.21
     """
+    checked_rng(rng)
+    checked_type("change", change, Change)
     k_c, n_c, k_s, n_s = paired_counts(canary, stable)
     weight = n_c * n_s / (n_c + n_s)
     shape = (checked_draws(draws), n_c.size)
@@ -108,6 +112,8 @@ def sorted_quantile_draws(
     >>> round(float(sorted_quantile_draws(1.3 * values, values, 0.95, rng=rng).mean()), 2)
     0.3
     """
+    checked_rng(rng)
+    checked_type("change", change, Change)
     arms = []
     for values in (canary, stable):
         ordered = sorted_values(values)
@@ -146,6 +152,10 @@ def histogram_quantile_draws(
     >>> float(np.abs(draws).max().round(2))
     0.0
     """
+    checked_rng(rng)
+    checked_type("change", change, Change)
+    checked_draws(draws)
+    checked_quantile(p)
     table = epoch_table(canary, stable)
     if isinstance(table, Unknown):
         return table
@@ -200,9 +210,9 @@ def bucket_draws(
     """
     if kind not in (Kind.MEAN, Kind.RATIO):
         raise ValueError(f"a {kind} has no mean; only mean and ratio metrics have")
-    if len(canary) != len(stable):
-        raise ValueError(f"both arms need the same epochs, got {len(canary)} of the canary and {len(stable)} of stable")
-    cells = [(_bucket_sums(c, kind), _bucket_sums(s, kind)) for c, s in zip(canary, stable, strict=True)]
+    checked_rng(rng)
+    checked_type("change", change, Change)
+    cells = [(_bucket_sums(c, kind), _bucket_sums(s, kind)) for c, s in paired_epochs(canary, stable, Mapping)]
     cells = [(c, s) for c, s in cells if c[1].any() and s[1].any()]
     if not cells:
         return Unknown.EMPTY_ARM
@@ -228,20 +238,6 @@ def ratio_of(above: FloatArray, below: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):  # the named results above
         ratio: FloatArray = np.asarray(above) / np.asarray(below)
     return ratio
-
-
-def checked_draws(draws: int) -> int:
-    """``draws`` itself, if it is a positive number.
-
-    Raises:
-        ValueError: Otherwise.
-
-    >>> checked_draws(1000)
-    1000
-    """
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
-    return draws
 
 
 def _ranks(n: int, p: float, rng: np.random.Generator, draws: int) -> NDArray[np.int64]:
@@ -272,8 +268,9 @@ def _bucket_sums(buckets: Mapping[int, Tally], kind: Kind) -> tuple[FloatArray, 
     """Totals, denominators and values of the 200 buckets."""
     sums = np.zeros((3, RESAMPLING_BUCKETS))
     for number, tally in buckets.items():
-        if not 0 <= number < RESAMPLING_BUCKETS:
-            raise ValueError(f"a resampling bucket is a number from 0 to {RESAMPLING_BUCKETS - 1}, got {number}")
+        checked_type("each bucket's sums", tally, Tally)
+        if not (isinstance(number, Integral) and 0 <= number < RESAMPLING_BUCKETS):
+            raise ValueError(f"a resampling bucket is a number from 0 to {RESAMPLING_BUCKETS - 1}, got {number!r:.80}")
         sums[:, number] = tally.total, tally.size if kind is Kind.RATIO else tally.observed, tally.observed
     return sums[0], sums[1], sums[2]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from scipy.special import ndtr, ndtri
 
 from agentcanary_analysis.aggregates import Tally
 from agentcanary_analysis.bootstrap import DRAWS, Change, bucket_draws, ratio_of
+from agentcanary_analysis.checked_input import checked_rng, checked_type, float_array, paired_epochs
 from agentcanary_analysis.means import log_delta_interval
 from agentcanary_analysis.metrics import Kind
 from agentcanary_analysis.one_look import Limits, Unknown, checked_confidence
@@ -87,13 +89,15 @@ def bca_interval(
     (-0.27, 0.34)
     """
     checked_confidence(confidence)
-    values = np.asarray(draws, dtype=float)
+    values = float_array("draws", draws)
+    if math.isnan(estimate):
+        raise ValueError("the estimate must be a number, got nan")
     below = float(((values < estimate).sum() + 0.5 * (values == estimate).sum()) / max(values.size, 1))
     if not 0 < below < 1:
         return Unknown.UNBOUNDED
     cubes = squares = 0.0
     for some, times in left_out:
-        value, count = np.asarray(some, dtype=float), np.asarray(times, dtype=float)
+        value, count = float_array("left_out", some), float_array("left_out", times)
         rows = count.sum()
         pull = (rows - 1) * ((value * count).sum() / rows - value)
         cubes += float((count * pull**3).sum() / rows**3)
@@ -116,6 +120,7 @@ def proportion_jackknife(
     >>> proportion_jackknife([Proportion(1, 2)], [Proportion(2, 4)])[0][0].tolist()
     [-1.0, 1.0]
     """
+    checked_type("change", change, Change)
     k_c, n_c, k_s, n_s = paired_counts(canary, stable)
     weight = n_c * n_s / (n_c + n_s)
     rates = [k_c / n_c, k_s / n_s]
@@ -186,6 +191,8 @@ def clustered_interval(
     >>> clustered_interval([buckets], [buckets], rng=np.random.default_rng(7)).limits.value
     'there are fewer than 10 effective clusters in an arm'
     """
+    paired_epochs(canary, stable, Mapping)
+    checked_rng(rng)
     arms = [[tally for epoch in arm for tally in epoch.values() if tally.observed] for arm in (canary, stable)]
     if not all(arms):
         return ClusteredInterval("none", Unknown.EMPTY_ARM)
@@ -206,7 +213,7 @@ def clustered_interval(
 
 
 def _at_levels(draws: ArrayLike, low: float, high: float) -> Limits | Unknown:
-    values = np.asarray(draws, dtype=float)
+    values = float_array("draws", draws)
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"an interval needs a list of draws, got the shape {values.shape}")
     known = np.sort(values[~np.isnan(values)])

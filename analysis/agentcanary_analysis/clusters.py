@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agentcanary_analysis.aggregates import RESAMPLING_BUCKETS, Tally
+from agentcanary_analysis.checked_input import float_array, paired_epochs
 from agentcanary_analysis.one_look import Unknown
 from agentcanary_analysis.proportions import Proportion
 
@@ -129,8 +130,7 @@ def tempered_events(canary: Sequence[Tally], stable: Sequence[Tally]) -> Tempere
     >>> tempered_events([Tally(40, 40, 6.0, 16.0)], [Tally(60, 60, 4.0, 4.0)])
     Tempered(canary=array([3.]), stable=array([2.]), factor=2.0)
     """
-    if len(canary) != len(stable):
-        raise ValueError(f"both arms need the same epochs, got {len(canary)} of the canary and {len(stable)} of stable")
+    paired_epochs(canary, stable, Tally)
     factor = repeat_factor([*canary, *stable])
     if isinstance(factor, Unknown):
         return factor
@@ -139,7 +139,7 @@ def tempered_events(canary: Sequence[Tally], stable: Sequence[Tally]) -> Tempere
 
 
 def _values(clusters: Sequence[Hashable], values: ArrayLike) -> FloatArray:
-    found = np.asarray(values, dtype=float)
+    found = float_array("values", values)
     if found.shape != (len(clusters),):
         raise ValueError(f"each conversation needs one value, got the shape {found.shape} for {len(clusters)} of them")
     if not np.isfinite(found).all():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from agentcanary_analysis.checked_input import checked_counts, checked_type
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.metrics import Direction
 from agentcanary_analysis.one_look import Claim
@@ -45,6 +46,11 @@ def conditional_p_value(
         claim: What a small p-value shall speak for.
         share_of_equal: How much of the observed outcome's own probability counts: 1 is Fisher's test, 0.5 is mid-p.
 
+    Raises:
+        TypeError: If something is not a number.
+        ValueError: If counts are impossible, the boundary leaves no room in [0, 1], or ``share_of_equal`` is outside
+            [0, 1].
+
     Returns:
         In [0, 1]; one where no epoch has both an event and a unit without.
 
@@ -56,8 +62,13 @@ def conditional_p_value(
     >>> round(conditional_p_value([2], [50], [0], [950], equal, share_of_equal=1.0), 8)
     0.00245245
     """
-    columns = [np.atleast_1d(np.asarray(column, float)) for column in (canary_events, canary_units)]
-    columns += [np.atleast_1d(np.asarray(column, float)) for column in (stable_events, stable_units)]
+    checked_type("boundary", boundary, Boundary)
+    checked_type("claim", claim, Claim)
+    if not 0 <= share_of_equal <= 1:
+        raise ValueError(f"share_of_equal must be between 0 and 1, got {share_of_equal} (0.5 is mid-p)")
+    columns = checked_counts(canary_events, canary_units, stable_events, stable_units)
+    if columns[0].ndim != 1:
+        raise ValueError(f"counts are given by epoch, got the shape {columns[0].shape}")
     start, pmf, observed = 0, np.ones(1), 0
     for k_c, n_c, k_s, n_s in zip(*columns, strict=True):
         low, weights = _split_of_events(k_c, n_c, k_s, n_s, boundary)

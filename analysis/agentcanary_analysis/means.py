@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from agentcanary_analysis.aggregates import Tally
+from agentcanary_analysis.checked_input import checked_type, paired_epochs
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.metrics import Direction, Kind
 from agentcanary_analysis.one_look import Claim, Limits, OneLook, Unknown, checked_confidence
@@ -65,6 +66,8 @@ def mean_test(
     >>> round(test.statistic, 4), round(test.p_value, 4)
     (1.5647, 0.0589)
     """
+    checked_type("boundary", boundary, Boundary)
+    checked_type("claim", claim, Claim)
     arms = _arms(canary, stable, kind)
     if isinstance(arms, Unknown):
         return arms
@@ -157,6 +160,8 @@ def log_delta_interval(
     (-0.01952, 0.19069)
     """
     checked_confidence(confidence)
+    if not freedom > 0:
+        raise ValueError(f"freedom must be positive, got {freedom}")
     levels = _levels(canary, stable, kind)
     if isinstance(levels, Unknown):
         return levels
@@ -234,9 +239,7 @@ def _arms(
 ) -> tuple[_Arm, _Arm] | Unknown:
     if kind not in (Kind.MEAN, Kind.RATIO):
         raise ValueError(f"a {kind} has no mean; only mean and ratio metrics have")
-    if len(canary) != len(stable):
-        raise ValueError(f"both arms need the same epochs, got {len(canary)} of the canary and {len(stable)} of stable")
-    both = [(c, s) for c, s in zip(canary, stable, strict=True) if _counts(c, kind) and _counts(s, kind)]
+    both = [(c, s) for c, s in paired_epochs(canary, stable, Tally) if _counts(c, kind) and _counts(s, kind)]
     if not both:
         return Unknown.EMPTY_ARM
     estimate = _means if kind is Kind.MEAN else _ratios

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv, ndtri
 
+from agentcanary_analysis.checked_input import checked_counts, checked_type
 from agentcanary_analysis.one_look import Limits, Unknown, checked_confidence
-from agentcanary_analysis.proportions import FloatArray, Proportion, checked_counts, paired_counts, score_statistic
+from agentcanary_analysis.proportions import FloatArray, Proportion, paired_counts, score_statistic
 
 
 def wilson_interval(arm: Proportion, *, confidence: float = 0.95) -> Limits:
@@ -33,7 +34,7 @@ def wilson_interval(arm: Proportion, *, confidence: float = 0.95) -> Limits:
     >>> round(low, 6), round(high, 6)
     (0.698966, 0.972134)
     """
-    z, rate, units = _z(confidence), arm.rate, arm.units
+    z, rate, units = _z(confidence), checked_type("arm", arm, Proportion).rate, arm.units
     centre = rate + z * z / (2 * units)
     half = z * np.sqrt(rate * (1 - rate) / units + (z / (2 * units)) ** 2)
     scale = 1 + z * z / units
@@ -60,6 +61,7 @@ def clopper_pearson_interval(arm: Proportion, *, confidence: float = 0.95) -> Li
     (0.0, 0.071122)
     """
     level = (1 + checked_confidence(confidence)) / 2
+    checked_type("arm", arm, Proportion)
     others = Proportion(arm.units - arm.events, arm.units)
     return Limits(
         1 - clopper_pearson_upper(others, confidence=level) if arm.events else 0.0,
@@ -84,7 +86,7 @@ def clopper_pearson_upper(arm: Proportion, *, confidence: float = 0.95) -> float
     (0.0582, 0.003)
     """
     checked_confidence(confidence)
-    if arm.rate == 1:
+    if checked_type("arm", arm, Proportion).rate == 1:
         return 1.0
     return float(betaincinv(arm.events + 1, arm.units - arm.events, confidence))
 
@@ -208,7 +210,7 @@ def newcombe_interval(canary: Proportion, stable: Proportion, *, confidence: flo
     >>> round(low, 4), round(high, 4)
     (0.0524, 0.3339)
     """
-    difference = canary.rate - stable.rate
+    difference = checked_type("canary", canary, Proportion).rate - checked_type("stable", stable, Proportion).rate
     c, s = wilson_interval(canary, confidence=confidence), wilson_interval(stable, confidence=confidence)
     low = difference - float(np.hypot(canary.rate - c.low, s.high - stable.rate))
     high = difference + float(np.hypot(c.high - canary.rate, stable.rate - s.low))
@@ -254,7 +256,7 @@ def miettinen_nurminen_interval(canary: Proportion, stable: Proportion, *, confi
     >>> round(low, 4), round(high, 4)
     (0.0528, 0.3382)
     """
-    total = canary.units + stable.units
+    total = checked_type("canary", canary, Proportion).units + checked_type("stable", stable, Proportion).units
     return _difference_interval(canary, stable, confidence, inflation=total / max(total - 1, 1))
 
 

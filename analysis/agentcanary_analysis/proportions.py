@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
+from agentcanary_analysis.checked_input import MOST_UNITS, checked_counts, checked_type, float_array, paired_epochs
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.conditional import conditional_p_value
 from agentcanary_analysis.constrained import constrained_rates
@@ -24,8 +25,6 @@ FloatArray = NDArray[np.float64]
 
 RARE = 10
 """Below this many events or non-events in an arm the normal distribution is not trusted (statistics of 5/95 splits)."""
-
-_MOST_UNITS = 10**12  # a slip, not a count; sums of products of such counts are still exact enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +45,8 @@ class Proportion:
                 raise ValueError(f"{name} must be a whole number, got {value!r}")  # noqa: TRY004 (bad counts are one kind of mistake)
         if not 0 <= self.events <= self.units:
             raise ValueError(f"events must be between 0 and units, got events={self.events}, units={self.units}")
-        if self.units > _MOST_UNITS:
-            raise ValueError(f"units must be at most {_MOST_UNITS:.0e}, got {self.units}")
+        if self.units > MOST_UNITS:
+            raise ValueError(f"units must be at most {MOST_UNITS:.0e}, got {self.units}")
 
     def __add__(self, other: Proportion) -> Proportion:
         return Proportion(self.events + other.events, self.units + other.units)
@@ -85,6 +84,7 @@ def boundary_test(
     >>> test.method, round(test.p_value, 6)
     ('stratified score test', 0.003773)
     """
+    checked_type("boundary", boundary, Boundary)
     counts = paired_counts(canary, stable)
     events_c, units_c, events_s, units_s = (column.sum() for column in counts)
     if min(events_c, units_c - events_c, events_s, units_s - events_s) < RARE:
@@ -116,6 +116,7 @@ def score_test(
     >>> round(test.statistic, 4), round(test.p_value, 6)
     (3.3274, 0.000438)
     """
+    checked_type("boundary", boundary, Boundary)
     z, informative = _score(*paired_counts(canary, stable), ratio=boundary.ratio, shift=boundary.shift)
     return OneLook("stratified score test", float(z), float(_one_sided(z, informative, boundary.direction, claim)))
 
@@ -149,6 +150,7 @@ def score_p_values(
     >>> score_p_values([[60], [600]], [[1000], [10000]], [[45], [500]], [[1000], [10000]], up).round(5).tolist()
     [0.06631, 0.00096]
     """
+    checked_type("boundary", boundary, Boundary)
     counts = checked_counts(canary_events, canary_units, stable_events, stable_units)
     z, informative = _score(*counts, ratio=boundary.ratio, shift=boundary.shift)
     return _one_sided(z, informative, boundary.direction, claim)
@@ -190,7 +192,7 @@ def _score(
     k_c: FloatArray, n_c: FloatArray, k_s: FloatArray, n_s: FloatArray, *, ratio: ArrayLike, shift: ArrayLike
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """The statistic over the last axis, and whether anything tells the arms apart."""
-    r, a = np.asarray(ratio, float), np.asarray(shift, float)
+    r, a = float_array("ratio", ratio), float_array("shift", shift)
     c, s = constrained_rates(k_c, n_c, k_s, n_s, ratio=r, shift=a)
     some_c, some_s = np.maximum(n_c, 1), np.maximum(n_s, 1)
     weight = n_c * n_s / np.maximum(n_c + n_s, 1)  # zero for an epoch with an empty arm
@@ -202,30 +204,8 @@ def _score(
 
 
 def _one_sided(z: FloatArray, informative: NDArray[np.bool_], direction: Direction, claim: Claim) -> FloatArray:
-    above = (direction is Direction.UP_IS_WORSE) == (claim is Claim.BEYOND)
+    above = (direction is Direction.UP_IS_WORSE) == (checked_type("claim", claim, Claim) is Claim.BEYOND)
     return np.where(informative, ndtr(-z if above else z), 1.0)
-
-
-def checked_counts(*counts: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Canary events and units, stable events and units, as float arrays of one shape with at least one axis.
-
-    Raises:
-        ValueError: If a count is negative, broken, infinite or above its units.
-
-    >>> [column.tolist() for column in checked_counts(1, 50, 3, 950)]
-    [[1.0], [50.0], [3.0], [950.0]]
-    """
-    k_c, n_c, k_s, n_s = np.broadcast_arrays(*(np.atleast_1d(np.asarray(count, dtype=float)) for count in counts))
-    for arm, events, units in (("canary", k_c, n_c), ("stable", k_s, n_s)):
-        legal = (events >= 0) & (events <= units) & (units <= _MOST_UNITS) & (events == np.floor(events))
-        legal &= units == np.floor(units)
-        if not legal.all():
-            where = int(np.flatnonzero(~legal.ravel())[0])
-            raise ValueError(
-                f"{arm} needs whole numbers with 0 <= events <= units <= {_MOST_UNITS:.0e}, "
-                f"got events={events.ravel()[where]:g}, units={units.ravel()[where]:g}"
-            )
-    return k_c, n_c, k_s, n_s
 
 
 def paired_counts(
@@ -239,9 +219,7 @@ def paired_counts(
     >>> [column.tolist() for column in paired_counts([Proportion(1, 5), Proportion(0, 0)], [Proportion(2, 9)] * 2)]
     [[1.0], [5.0], [2.0], [9.0]]
     """
-    if len(canary) != len(stable):
-        raise ValueError(f"both arms need the same epochs, got {len(canary)} of the canary and {len(stable)} of stable")
-    pairs = [(c, s) for c, s in zip(canary, stable, strict=True) if c.units and s.units]
+    pairs = [(c, s) for c, s in paired_epochs(canary, stable, Proportion) if c.units and s.units]
     if not pairs:
         raise ValueError("no epoch has units in both arms, so they cannot be compared")
     k_c, n_c, k_s, n_s = np.array([(c.events, c.units, s.events, s.units) for c, s in pairs], dtype=float).T

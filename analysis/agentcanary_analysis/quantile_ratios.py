@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from agentcanary_analysis.checked_input import paired_epochs
 from agentcanary_analysis.histogram import edge
 from agentcanary_analysis.one_look import Limits, Unknown, checked_confidence
 from agentcanary_analysis.quantiles import checked_quantile, histogram_arrays, inside_bins, order_statistic_ranks
@@ -186,9 +187,7 @@ def epoch_table(
     >>> [column.tolist() for column in epoch_table([{1: 2}, {}], [{3: 4}, {3: 1}])]
     [[1, 3], [[2.0, 0.0]], [[0.0, 4.0]]]
     """
-    if len(canary) != len(stable):
-        raise ValueError(f"both arms need the same epochs, got {len(canary)} of the canary and {len(stable)} of stable")
-    both = [(c, s) for c, s in zip(canary, stable, strict=True) if any(c.values()) and any(s.values())]
+    both = [(c, s) for c, s in paired_epochs(canary, stable, Mapping) if any(c.values()) and any(s.values())]
     if not both:
         return Unknown.EMPTY_ARM
     columns = [(histogram_arrays(c), histogram_arrays(s)) for c, s in both]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr, bdtrik
 
-from agentcanary_analysis.histogram import INFINITE_BIN, edge
+from agentcanary_analysis.checked_input import MOST_UNITS, checked_type, float_array
+from agentcanary_analysis.histogram import INFINITE_BIN, LOWEST_BIN, edge
 from agentcanary_analysis.one_look import Limits, checked_confidence
 from agentcanary_analysis.proportions import Proportion
 
@@ -61,13 +63,17 @@ def histogram_arrays(bins: Mapping[int, int]) -> tuple[NDArray[np.int64], NDArra
     """Bin numbers in ascending order and their counts, without the empty bins.
 
     Raises:
-        ValueError: If nothing is counted or a count is negative.
+        ValueError: If nothing is counted, a count is negative or broken, or there is no such bin.
 
     >>> [column.tolist() for column in histogram_arrays({7: 2, 3: 1, 5: 0})]
     [[3, 7], [1, 2]]
     """
-    if any(count < 0 for count in bins.values()):
-        raise ValueError(f"a histogram holds counts of 0 and more, got {min(bins.values())}")
+    checked_type("a histogram", bins, Mapping)
+    for number, count in bins.items():
+        if not (isinstance(count, Integral) and 0 <= count <= MOST_UNITS):
+            raise ValueError(f"a histogram holds counts of 0 and more, got {count!r:.80} (whole up to {MOST_UNITS:.0e})")
+        if not (isinstance(number, Integral) and LOWEST_BIN <= number <= INFINITE_BIN):
+            raise ValueError(f"a bin is a whole number from {LOWEST_BIN} to {INFINITE_BIN}, got {number!r:.80}")
     filled = sorted((number, count) for number, count in bins.items() if count)
     if not filled:
         raise ValueError("an empty histogram has no quantile; check the number of values first")
@@ -128,8 +134,8 @@ def order_statistic_ranks(n: int, p: float, *, confidence: float = 0.95) -> tupl
     >>> order_statistic_ranks(200, 0.95)[:2]
     (184, 197)
     """
-    if n < 1:
-        raise ValueError(f"a quantile needs at least one value, got n={n}")
+    if not (isinstance(n, Integral) and 1 <= n <= MOST_UNITS):
+        raise ValueError(f"a quantile needs at least one value, got n={n!r:.80} (whole, up to {MOST_UNITS:.0e})")
     tail = (1 - checked_confidence(confidence)) / 2
     low, high = _binomial_point(tail, n, checked_quantile(p)), _binomial_point(1 - tail, n, p) + 1
     return low, high, float(bdtr(high - 1, n, p) - (bdtr(low - 1, n, p) if low else 0.0))
@@ -257,7 +263,7 @@ def sorted_values(values: ArrayLike) -> FloatArray:
     >>> sorted_values([1, 2, float("inf")]).tolist()
     [1.0, 2.0, inf]
     """
-    ordered = np.asarray(values, dtype=float)
+    ordered = float_array("values", values)
     if ordered.ndim != 1 or ordered.size == 0:
         raise ValueError(f"a quantile needs a list of at least one value, got the shape {ordered.shape}")
     if np.isnan(ordered[-1]) or not (ordered[1:] >= ordered[:-1]).all():

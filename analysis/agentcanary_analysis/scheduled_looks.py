@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
+from agentcanary_analysis.checked_input import float_array
 from agentcanary_analysis.group_sequential import Spending, spending_bounds
 
 
@@ -42,7 +43,8 @@ def look_levels(times: Sequence[float], spending: Spending) -> tuple[float, ...]
     Raises:
         ValueError: If times do not rise within (0, 1], by 0.001 at least, or the spending function falls.
 
-    >>> from agentcanary_analysis.group_sequential import obrien_fleming_spending
+    >>> from agentcanary_analysis.checked_input import float_array
+    from agentcanary_analysis.group_sequential import obrien_fleming_spending
     >>> [round(level, 4) for level in look_levels([0.5, 1.0], obrien_fleming_spending(0.025))]
     [0.0015, 0.0245]
     """
@@ -66,7 +68,8 @@ def scheduled_looks(times: Sequence[float], p_values: Sequence[float], spending:
     Source:
         Lan and DeMets (1983), Biometrika 70:659-663.
 
-    >>> from agentcanary_analysis.group_sequential import obrien_fleming_spending
+    >>> from agentcanary_analysis.checked_input import float_array
+    from agentcanary_analysis.group_sequential import obrien_fleming_spending
     >>> looks = scheduled_looks([0.5, 0.8, 1.0], [0.01, 0.008, 0.2], obrien_fleming_spending(0.05))
     >>> [(round(look.level, 4), look.crossed, look.decided) for look in looks]
     [(0.0056, False, False), (0.0267, True, True), (0.0414, False, True)]
@@ -101,7 +104,7 @@ def information_time(canary_units: ArrayLike, stable_units: ArrayLike, planned: 
     >>> information_time([50, 250], [950, 750], planned=940)
     0.25
     """
-    canary, stable = (np.atleast_1d(np.asarray(units, dtype=float)) for units in (canary_units, stable_units))
+    canary, stable = (np.atleast_1d(float_array("units", units)) for units in (canary_units, stable_units))
     if canary.shape != stable.shape or canary.ndim != 1:
         raise ValueError(f"both arms need the same epochs, got the shapes {canary.shape} and {stable.shape}")
     if not ((canary >= 0).all() and (stable >= 0).all() and np.isfinite(canary.sum() + stable.sum())):
