@@ -12,6 +12,8 @@ from agentcanary.simulated_outcomes import SimulatedOutcomes
 from agentcanary_analysis.checks import parse_check, relative_boundary
 from agentcanary_analysis.metrics import ERROR_RATE, P95_LATENCY, USER_SATISFACTION
 from agentcanary_analysis.questions import Line
+from benchmarks.article_plan import ERRORS_AND_COMPLETION as ARTICLE
+from benchmarks.sim_rollout import ROWS
 
 
 def stage(name: str, weight: float, minutes: float, least: int, *checks: str, proven: bool = False) -> Stage:
@@ -23,26 +25,6 @@ def stage(name: str, weight: float, minutes: float, least: int, *checks: str, pr
         checks=tuple(parse_check(check) for check in checks),
         advance=Advance.PROVEN if proven else Advance.QUIET,
     )
-
-
-# The source article's pipeline, with its rollback criteria for errors and completion.
-ARTICLE = Plan(
-    stages=(
-        stage("initial", 0.05, 30, 50, "error_rate_increase < 0.10", "safety_violations == 0"),
-        stage("low_traffic", 0.15, 60, 200, "error_rate_increase < 0.05", "safety_violations == 0"),
-        stage(
-            "medium_traffic",
-            0.50,
-            120,
-            1000,
-            "error_rate_increase < 0.03",
-            "task_completion_regression < 0.02",
-            "safety_violations == 0",
-        ),
-        Stage(name="full_rollout", weight=1.0, duration=0.0, auto_rollback=False),
-    ),
-    criteria=(Criterion(metric="error_rate", margin=0.10), Criterion(metric="task_completion_rate", margin=0.05)),
-)
 
 
 def truth(*, errors: float = 1.0, completion: float = 1.0, violations: float = 0.0) -> Truth:
@@ -224,3 +206,26 @@ def test_ratings_have_the_mean_and_the_spread_that_were_asked_for_and_some_are_m
     mean = cells.stable_k / cells.stable_n
     variance = (cells.stable_squares - cells.stable_n * mean**2) / (cells.stable_n - 1)
     assert variance.mean() == pytest.approx(0.81, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_the_whole_table_comes_out_like_the_specifications_or_better(name: str) -> None:
+    errors, completion, base, reference = ROWS[name]
+    effects = {
+        "error_rate": Effect(stable=base, canary=base * errors),
+        "task_completion_rate": Effect(stable=0.85, canary=0.85 * completion),
+    }
+    found = run(Truth(effects=effects), runs=600, seed=17)
+    # Both sides are simulated: three points for 300 runs there, two for 600 here.
+    if reference.promoted > 10:
+        assert found.share(End.PROMOTED) >= reference.promoted / 100 - 0.05
+    else:
+        assert found.share(End.PROMOTED) <= max(0.05, reference.promoted / 100 + 0.05)
+    if reference.rolled_back > 10:
+        assert found.share(End.ROLLED_BACK) >= reference.rolled_back / 100 - 0.03
+    else:
+        assert found.share(End.ROLLED_BACK) <= 0.05
+    if reference.conversations is not None:
+        end = End.PROMOTED if reference.promoted > reference.rolled_back else End.ROLLED_BACK
+        assert (found.median_conversations(end) or np.inf) <= 1.1 * reference.conversations
