@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Epoch
+from agentcanary_analysis.aggregates import Aggregates, Arm, Epoch
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.histogram import INFINITE_BIN, bin_of, edge
 from agentcanary_analysis.metrics import Direction, Kind, Metric
@@ -150,9 +150,7 @@ def rollout_epochs(aggregates: Aggregates) -> tuple[Epoch, ...]:
 
 def counted_units(aggregates: Aggregates) -> dict[tuple[int, Arm], int]:
     """Per epoch and arm the conversations counted, by the metric that counts earliest."""
-    units: dict[Cell, int] = {}
-    for cell, buckets in aggregates.tallies.items():
-        units[cell] = sum(tally.units for tally in buckets.values())
+    units = {cell: sum([tally.units for tally in buckets.values()]) for cell, buckets in aggregates.tallies.items()}
     for cell, bins in aggregates.histograms.items():
         units[cell] = max(units.get(cell, 0), sum(bins.values()))
     counted: dict[tuple[int, Arm], int] = {}

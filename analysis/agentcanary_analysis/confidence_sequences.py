@@ -149,21 +149,32 @@ def contrast(canary: Moments, stable: Moments, boundary: Boundary) -> Contrast:
         for field, values in arm._asdict().items():
             if not np.isfinite(values).all() or (field != "total" and (values < 0).any()):
                 raise ValueError(f"{field} of {name} must be finite, and not negative unless a total, got {values}")
-    worse = 1.0 if boundary.direction is Direction.UP_IS_WORSE else -1.0
-    canary_n, stable_n = np.maximum(canary.units, 1), np.maximum(stable.units, 1)
-    parts = _variance(canary) / canary_n, boundary.ratio**2 * _variance(stable) / stable_n
-    filled = (canary.units > 0) & (stable.units > 0)
-    effective = np.where(filled, 1 / (1 / canary_n + boundary.ratio**2 / stable_n), 0.0)
-    difference = worse * (canary.total / canary_n - boundary.ratio * stable.total / stable_n - boundary.shift)
-    variance = (effective**2 * (parts[0] + parts[1])).sum(axis=-1)
-    fourth = effective**4 * (
-        parts[0] ** 2 / np.maximum(canary.units - 1, 1) + parts[1] ** 2 / np.maximum(stable.units - 1, 1)
-    )
-    known = variance > 0
-    for arm in (canary, stable):
-        units, total, squares = (np.where(filled, values, 0.0).sum(axis=-1) for values in arm)
-        known &= (units >= MIN_UNITS) & ((squares != total) | (np.minimum(total, units - total) >= _MIN_EVENTS))
-    freedom = np.where(known, variance, 1.0) ** 2 / np.where(known, np.maximum(fourth.sum(axis=-1), 1e-300), 1.0)
+    return contrast_of(np.stack([np.stack(arm) for arm in (canary, stable)], axis=1), boundary)
+
+
+def contrast_of(sums: FloatArray, boundary: Boundary) -> Contrast:
+    """``contrast`` of sums that are known to be possible.
+
+    Args:
+        sums: Units, totals and squares (first axis) of canary and stable (second axis), shape (3, 2, …, epochs).
+        boundary: The line.
+    """
+    ratio, worse = boundary.ratio, 1.0 if boundary.direction is Direction.UP_IS_WORSE else -1.0
+    units = np.maximum(sums[0], 1)
+    mean = sums[1] / units
+    whole = unbiased_variance(Moments(*sums.sum(axis=-1, keepdims=True)))
+    error = np.where(sums[0] < _BORROW_BELOW, whole, unbiased_variance(Moments(*sums))) / units
+    error[1] *= ratio**2
+    filled = (sums[0] > 0).all(axis=0)
+    effective = np.where(filled, 1 / (1 / units[0] + ratio**2 / units[1]), 0.0)
+    difference = worse * (mean[0] - ratio * mean[1] - boundary.shift)
+    variance = (effective**2 * (error[0] + error[1])).sum(axis=-1)
+    fourth = (effective**4 * (error**2 / np.maximum(units - 1, 1)).sum(axis=0)).sum(axis=-1)
+    in_use = np.where(filled, sums, 0.0).sum(axis=-1)
+    binary = in_use[2] == in_use[1]
+    enough = ~binary | (np.minimum(in_use[1], in_use[0] - in_use[1]) >= _MIN_EVENTS)
+    known = (variance > 0) & ((in_use[0] >= MIN_UNITS) & enough).all(axis=0)
+    freedom = np.where(known, variance, 1.0) ** 2 / np.where(known, np.maximum(fourth, 1e-300), 1.0)
     return Contrast((effective * difference).sum(axis=-1), variance, effective.sum(axis=-1), freedom, known)
 
 
@@ -189,12 +200,6 @@ def one_look_p(parts: Contrast) -> FloatArray:
     spread = np.sqrt(np.where(parts.known, parts.variance, 1.0))
     p: FloatArray = np.where(parts.known, stdtr(np.maximum(parts.freedom, 1.0), -parts.total / spread), 1.0)
     return p
-
-
-def _variance(arm: Moments) -> FloatArray:
-    """Unbiased variance of every cell, that of the whole arm where the cell has fewer than 10 units."""
-    whole = Moments(*(values.sum(axis=-1, keepdims=True) for values in arm))
-    return np.where(arm.units < _BORROW_BELOW, unbiased_variance(whole), unbiased_variance(arm))
 
 
 def unbiased_variance(arm: Moments) -> FloatArray:

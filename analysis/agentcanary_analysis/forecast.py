@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from agentcanary_analysis.cells import BoolArray, Cells, FloatArray
-from agentcanary_analysis.confidence_sequences import contrast, log_normal_mixture
+from agentcanary_analysis.confidence_sequences import log_normal_mixture
 from agentcanary_analysis.evalues import Question, conditional_growth, log_sum_exp, two_by_two_step
 from agentcanary_analysis.metrics import Direction
-from agentcanary_analysis.questions import Line, Method, growth, kappa, merged_moments
+from agentcanary_analysis.questions import Line, Method, contrasts, growth, kappa
 
 _SIZES = np.geomspace(20, 2e7, 61)
 
@@ -119,8 +119,8 @@ def _contrast_size(
     needed: float,
     alpha: float,
 ) -> float | None:
-    present = contrast(*merged_moments(cells, include[:, None]), line.boundary)
-    every = contrast(*merged_moments(cells, cells.testable[:, None]), line.boundary)
+    present = contrasts(cells, include[:, None], line.boundary)
+    every = contrasts(cells, cells.testable[:, None], line.boundary)
     if not every.known[0, 0] or not units.all():
         return None
     # Per effective unit: how far beyond the line on the average, and the variance of one.

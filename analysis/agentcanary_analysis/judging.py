@@ -179,7 +179,7 @@ class Look:
                 counts,
                 line,
                 found,
-                self._summary(line.metric),
+                self._summary(line.metric, counts),
                 suspect_p=suspect,
                 drift_p=drift,
                 weight=weight,
@@ -198,9 +198,9 @@ class Look:
             self._known_cells[key] = cells_of(self.aggregates, line.metric, line.boundary)
         return self._known_cells[key]
 
-    def _summary(self, metric: Metric) -> Summary:
+    def _summary(self, metric: Metric, cells: Cells) -> Summary:
         if metric.name not in self._summaries:
-            self._summaries[metric.name] = summarise(self.aggregates, metric)
+            self._summaries[metric.name] = summarise(self.aggregates, metric, cells)
         return self._summaries[metric.name]
 
     def _stage_weight(self) -> float:

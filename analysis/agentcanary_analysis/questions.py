@@ -15,9 +15,10 @@ import numpy as np
 from agentcanary_analysis.cells import BoolArray, Cells, FloatArray
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.confidence_sequences import (
+    Contrast,
     Moments,
     best_kappa,
-    contrast,
+    contrast_of,
     log_e_contrast,
     unbiased_variance,
 )
@@ -183,7 +184,7 @@ def _log_e(cells: Cells, line: Line, question: Question, include: BoolArray, alp
         case Method.TWO_BY_TWO | Method.CONDITIONAL | Method.EXCEEDANCE:
             return mixtures(growth(cells, line, question), include)
         case Method.CONTRAST:
-            parts = contrast(*merged_moments(cells, include), line.boundary)
+            parts = contrasts(cells, include, line.boundary)
             sign = 1.0 if question is Question.HARM else -1.0
             return log_e_contrast(parts, kappa=kappa(cells, question, alpha)[:, None], sign=sign)
         case Method.REPORT_ONLY:
@@ -213,31 +214,25 @@ def growth(cells: Cells, line: Line, question: Question) -> Growth:
     )
 
 
-def merged_moments(cells: Cells, include: BoolArray) -> tuple[Moments, Moments]:
-    """The sums of both arms over sets of epochs, epochs of equal weight merged.
+def contrasts(cells: Cells, include: BoolArray, boundary: Boundary) -> Contrast:
+    """The contrast of sets of epochs, epochs of equal weight merged; each of shape (batch, sets).
 
     Args:
         cells: Of a mean.
         include: Epochs of each set, shape (batch, sets, epochs).
-
-    Returns:
-        Canary and stable, each of shape (batch, sets, weights).
+        boundary: The line.
     """
     weights = np.array(distinct(cells.weight))
     members = include[:, :, None, :] & (cells.weight[:, None, None, :] == weights[:, None])
     columns = np.stack(
         [
-            cells.canary_n,
-            cells.canary_k,
-            cells.canary_squares,
-            cells.stable_n,
-            cells.stable_k,
-            cells.stable_squares,
-        ],
-        axis=-1,
+            [cells.canary_n, cells.stable_n],
+            [cells.canary_k, cells.stable_k],
+            [cells.canary_squares, cells.stable_squares],
+        ]
     )
-    sums = members.astype(np.float64) @ columns[:, None]
-    return Moments(*np.moveaxis(sums[..., :3], -1, 0)), Moments(*np.moveaxis(sums[..., 3:], -1, 0))
+    sums = np.einsum("bswe,mabe->mabsw", members.astype(np.float64), columns)
+    return contrast_of(sums, boundary)
 
 
 def kappa(cells: Cells, question: Question, alpha: float) -> FloatArray:

@@ -45,11 +45,18 @@ class Summary:
     interval: Interval | None
 
 
-def summarise(aggregates: Aggregates, metric: Metric) -> Summary:
-    """Both arms of a metric over the epochs in which both could be chosen."""
+def summarise(aggregates: Aggregates, metric: Metric, cells: Cells | None = None) -> Summary:
+    """Both arms of a metric over the epochs in which both could be chosen.
+
+    Args:
+        aggregates: Of one rollout.
+        metric: The metric.
+        cells: Its counts, where they are already known.
+    """
     if metric.kind is Kind.QUANTILE:
         return _quantile(aggregates, metric)
-    cells = cells_of(aggregates, metric, Boundary(ratio=1.0, floor=0.0, direction=metric.direction))
+    if cells is None:
+        cells = cells_of(aggregates, metric, Boundary(ratio=1.0, floor=0.0, direction=metric.direction))
     if metric.kind is Kind.RATIO:
         return _ratio(aggregates, metric, cells)
     values = standardised(cells, cells.canary_k, cells.stable_k)

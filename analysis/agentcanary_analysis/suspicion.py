@@ -14,10 +14,10 @@ from scipy.special import chdtrc, ndtr
 from agentcanary_analysis.cells import Cells, FloatArray, stacked
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.conditional import conditional_p_value
-from agentcanary_analysis.confidence_sequences import contrast, one_look_p
+from agentcanary_analysis.confidence_sequences import one_look_p
 from agentcanary_analysis.metrics import Direction
 from agentcanary_analysis.proportions import RARE, score_statistic
-from agentcanary_analysis.questions import Line, Method, merged_moments
+from agentcanary_analysis.questions import Line, Method, contrasts
 
 SUSPECT_BELOW = 0.10
 DRIFTING_BELOW = 0.01
@@ -47,7 +47,7 @@ def suspect_p(cells: Cells, line: Line) -> FloatArray:
     """
     match line.method:
         case Method.CONTRAST:
-            return one_look_p(contrast(*merged_moments(cells, cells.testable[:, None]), line.boundary))[:, 0]
+            return one_look_p(contrasts(cells, cells.testable[:, None], line.boundary))[:, 0]
         case Method.REPORT_ONLY:
             return np.ones(len(cells.weight))
         case Method.EXCEEDANCE | Method.CONDITIONAL | Method.TWO_BY_TWO:
@@ -86,7 +86,7 @@ def drift_p(cells: Cells, line: Line) -> FloatArray:
     stages, weights = np.array(sorted(pairs) or [(0.0, 0.0)]).T[:, :, None]
     strata = (cells.stage[:, None] == stages) & (cells.weight[:, None] == weights) & cells.testable[:, None]
     if line.method is Method.CONTRAST:
-        parts = contrast(*merged_moments(cells, strata), line.boundary)
+        parts = contrasts(cells, strata, line.boundary)
         known, estimate = parts.known, parts.difference
         variance = parts.variance / np.where(known, parts.effective, 1.0) ** 2
     else:
