@@ -71,7 +71,9 @@ def histogram_arrays(bins: Mapping[int, int]) -> tuple[NDArray[np.int64], NDArra
     checked_type("a histogram", bins, Mapping)
     for number, count in bins.items():
         if not (isinstance(count, Integral) and 0 <= count <= MOST_UNITS):
-            raise ValueError(f"a histogram holds counts of 0 and more, got {count!r:.80} (whole up to {MOST_UNITS:.0e})")
+            raise ValueError(
+                f"a histogram holds counts of 0 and more, got {count!r:.80} (whole up to {MOST_UNITS:.0e})"
+            )
         if not (isinstance(number, Integral) and LOWEST_BIN <= number <= INFINITE_BIN):
             raise ValueError(f"a bin is a whole number from {LOWEST_BIN} to {INFINITE_BIN}, got {number!r:.80}")
     filled = sorted((number, count) for number, count in bins.items() if count)

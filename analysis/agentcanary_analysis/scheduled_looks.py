@@ -43,8 +43,7 @@ def look_levels(times: Sequence[float], spending: Spending) -> tuple[float, ...]
     Raises:
         ValueError: If times do not rise within (0, 1], by 0.001 at least, or the spending function falls.
 
-    >>> from agentcanary_analysis.checked_input import float_array
-    from agentcanary_analysis.group_sequential import obrien_fleming_spending
+    >>> from agentcanary_analysis.group_sequential import obrien_fleming_spending
     >>> [round(level, 4) for level in look_levels([0.5, 1.0], obrien_fleming_spending(0.025))]
     [0.0015, 0.0245]
     """
@@ -68,8 +67,7 @@ def scheduled_looks(times: Sequence[float], p_values: Sequence[float], spending:
     Source:
         Lan and DeMets (1983), Biometrika 70:659-663.
 
-    >>> from agentcanary_analysis.checked_input import float_array
-    from agentcanary_analysis.group_sequential import obrien_fleming_spending
+    >>> from agentcanary_analysis.group_sequential import obrien_fleming_spending
     >>> looks = scheduled_looks([0.5, 0.8, 1.0], [0.01, 0.008, 0.2], obrien_fleming_spending(0.05))
     >>> [(round(look.level, 4), look.crossed, look.decided) for look in looks]
     [(0.0056, False, False), (0.0267, True, True), (0.0414, False, True)]
