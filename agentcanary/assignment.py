@@ -100,6 +100,7 @@ class RolloutView:
         taken_back: True when the canary was taken back: its units are served by ``stable`` from their next turn on.
         new_units: The arm of new units while not ``open``: canary after a promotion, else stable.
         sticky: False when every request is its own unit.
+        salted: The hash of the salt, to be continued by a unit: only ever copied.
     """
 
     agent: str
@@ -119,6 +120,10 @@ class RolloutView:
     taken_back: bool = False
     new_units: Arm = Arm.STABLE
     sticky: bool = True
+    salted: blake2b = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "salted", _salted(self.salt))
 
     def version(self, arm: Arm) -> str:
         """The version that serves an arm now."""
@@ -229,7 +234,7 @@ def place(view: RolloutView, unit: str, key: str, now: float, fresh: bool) -> As
 
     The two in one, for the path of every request; positional for the same reason.
     """
-    state = _salted(view.salt).copy()
+    state = view.salted.copy()
     state.update(key.encode("utf-8", "surrogatepass"))
     high, low = _HALVES(state.digest())
     share = (high >> 11) * _TWO_TO_MINUS_53

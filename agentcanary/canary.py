@@ -9,11 +9,12 @@ import socket
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from os import PathLike
 from pathlib import Path
+from time import perf_counter
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
@@ -110,6 +111,8 @@ class Canary:
             degraded=self.degraded,
             totals=self._totals,
         )
+        # Takes a turn or an outcome; an attribute, because every request calls it twice.
+        self.put: Callable[[Record], None] = self.recorder.put
         notify = NotifyAll(notifiers_from(config) if notifiers is None else notifiers)
         self.controller = Controller(
             self.store,
@@ -160,11 +163,8 @@ class Canary:
 
     def view(self) -> tuple[RolloutView, bool]:
         """The rollout as this process knows it, and whether that is fresh. No lock, no I/O."""
-        return self.snapshots.view, self.snapshots.fresh
-
-    def put(self, record: Record) -> None:
-        """Take a turn or an outcome for the store; returns at once, unless it is a safety violation."""
-        self.recorder.put(record)
+        snapshots = self.snapshots
+        return snapshots.view, perf_counter() < snapshots.fresh_until
 
     def without_conversation(self, problem: str) -> None:
         """Count a request without a usable conversation id, by its problem."""

@@ -15,27 +15,29 @@ class RunningTurn(Protocol):
     Attributes:
         assignment: The unit's assignment; its ``version`` is what serves the turn.
         turn_id: Unique id of the turn.
+        outer: The turn that runs around it, of another agent, or None.
     """
 
     assignment: Assignment
     turn_id: str
+    outer: RunningTurn | None
 
     def fail(self, error_type: str) -> None:
         """Make ``error`` its outcome, whatever the response looks like."""
 
 
-running: ContextVar[tuple[RunningTurn, ...]] = ContextVar("agentcanary", default=())
-"""The turns that run, the innermost last."""
-
+running: ContextVar[RunningTurn | None] = ContextVar("agentcanary", default=None)
+"""The innermost turn that runs; from there on, the outer ones."""
 
 _stable_versions: dict[str, str] = {}
 
-Bound = Token[tuple[RunningTurn, ...]]
+Bound = Token[RunningTurn | None]
 
 
 def enter(turn: RunningTurn) -> Bound:
     """Make a turn the running one, inside those that run already. Undone by ``leave``."""
-    return running.set((*running.get(), turn))
+    turn.outer = running.get()
+    return running.set(turn)
 
 
 def leave(bound: Bound) -> None:
@@ -50,10 +52,10 @@ def set_stable_version(agent: str, version: str) -> None:
 
 def current_turn(agent: str | None = None) -> RunningTurn | None:
     """The running turn, or None outside of one. See ``current``."""
-    turns = running.get()
-    if agent is None:
-        return turns[-1] if turns else None
-    return next((turn for turn in reversed(turns) if turn.assignment.view.agent == agent), None)
+    turn = running.get()
+    while turn is not None and agent is not None and turn.assignment.view.agent != agent:
+        turn = turn.outer
+    return turn
 
 
 def current(agent: str | None = None) -> Assignment | None:
@@ -81,9 +83,9 @@ def current_version() -> str:
     Raises:
         LookupError: Outside of a turn, where there is no ``Canary`` or there are several.
     """
-    turns = running.get()
-    if turns:
-        return turns[-1].assignment.version
+    turn = running.get()
+    if turn is not None:
+        return turn.assignment.version
     if len(_stable_versions) == 1:
         return next(iter(_stable_versions.values()))
     known = ", ".join(sorted(_stable_versions)) or "none"

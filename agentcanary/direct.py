@@ -68,16 +68,15 @@ class DirectTurn:
 
     def __enter__(self) -> DirectTurn:
         self._host.start_blocking()
-        begun, now = perf_counter(), self._host.clock()
-        self._begin(self._assignment(now), begun, now)
+        now = self._host.clock()
+        self._begin(self._assignment(now), now)
         return self
 
     async def __aenter__(self) -> DirectTurn:
         # Only the first turn of a process starts anything; a pin look-up has its own deadline.
         await asyncio.to_thread(self._host.start_blocking)
-        begun, now = perf_counter(), self._host.clock()
-        assignment = await asyncio.to_thread(self._assignment, now)
-        self._begin(assignment, begun, now)
+        now = self._host.clock()
+        self._begin(await asyncio.to_thread(self._assignment, now), now)
         return self
 
     def __exit__(
@@ -121,8 +120,8 @@ class DirectTurn:
             host.degraded("assignment", error)
             return on_stable(view, unit, Reason.FALLBACK)
 
-    def _begin(self, assignment: Assignment, begun: float, now: float) -> None:
-        host = self._host
+    def _begin(self, assignment: Assignment, now: float) -> None:
+        host, begun = self._host, perf_counter()
         turn = Turn(host, assignment, uuid.uuid4().hex, begun, now, _nothing, _nowhere)
         traced = host.telemetry.look(begun)
         turn.begin(traced=traced)

@@ -152,9 +152,9 @@ class CanaryMiddleware:
         if kind == "http":
             if cookie is not None:
                 send = with_cookie(send, cookie)
-            turn = HttpTurn(host, assignment, turn_id, begun, now, receive, send)
+            turn = HttpTurn(host, assignment, turn_id, perf_counter(), now, receive, send)
         else:
-            turn = WebSocketTurn(host, assignment, turn_id, begun, now, receive, send)
+            turn = WebSocketTurn(host, assignment, turn_id, perf_counter(), now, receive, send)
         app = self.app
         try:
             if self._versions:
@@ -166,9 +166,10 @@ class CanaryMiddleware:
         traced = telemetry.on if begun < telemetry.look_at else telemetry.look(begun)
         turn.begin(traced=traced)
         token = telemetry.enter(turn.span) if traced else None
-        bound = running.set((*running.get(), turn))
+        turn.outer = running.get()
+        bound = running.set(turn)
         try:
-            await app(scope, turn.receive, turn.sender())
+            await app(scope, turn.receive, turn.send)
         except BaseException as error:
             turn.raised(error)
             raise

@@ -26,6 +26,7 @@ from opentelemetry.trace import Span
 
 from agentcanary.assignment import Assignment
 from agentcanary.clock import Clock
+from agentcanary.context import RunningTurn
 from agentcanary.outcomes import Record, TurnEnded, TurnOutcome, TurnStarted
 from agentcanary.telemetry import Telemetry
 
@@ -61,7 +62,7 @@ class Sink(Protocol):
 
 
 class Turn:
-    """One turn, from its request to the end of its response: pass ``receive`` and ``sender()`` to the application,
+    """One turn, from its request to the end of its response: pass ``receive`` and ``send`` to the application,
     then call ``returned`` or ``raised``.
 
     Nothing that it does by itself raises: the response matters more than its record.
@@ -70,27 +71,20 @@ class Turn:
         sink: Where it is recorded.
         assignment: The unit's assignment.
         turn_id: Unique id of the turn.
-        begun: ``perf_counter()`` at the request.
+        begun: ``perf_counter()`` when the application is called: what we took before is not the version's latency.
         started_at: Unix time at the request.
         receive: The server's.
         send: The server's.
     """  # noqa: D205 (one sentence)
 
-    __slots__ = (
-        "_begun",
-        "_failed",
-        "_first_byte",
-        "_left",
-        "_receive",
-        "_send",
-        "_sink",
-        "assignment",
-        "ended",
-        "span",
-        "started",
-        "traced",
-        "turn_id",
-    )
+    # Attributes of the class until a turn needs its own: most never do.
+    ended = False
+    outer: RunningTurn | None = None
+    span: Span | None = None
+    traced = False
+    _failed: str | None = None
+    _first_byte: float | None = None
+    _left = False
 
     def __init__(
         self,
@@ -109,10 +103,6 @@ class Turn:
         self.started = _new(TurnStarted, (turn_id, assignment, started_at))
         self._receive = receive
         self._send = send
-        self._first_byte: float | None = None
-        self._failed: str | None = None
-        self._left = self.ended = self.traced = False
-        self.span: Span | None = None
 
     def begin(self, *, traced: bool) -> None:
         """Record its start.
@@ -145,14 +135,9 @@ class Turn:
         if self._failed is not None:
             outcome, error_type = _ERROR, self._failed
         sink = self._sink
-        turn_id, assignment, started_at = self.started
+        ended_at = sink.clock()
         try:
-            sink.put(
-                _new(
-                    TurnEnded,
-                    (turn_id, assignment, started_at, sink.clock(), latency, self._first_byte, outcome, error_type),
-                )
-            )
+            sink.put(_new(TurnEnded, (*self.started, ended_at, latency, self._first_byte, outcome, error_type)))
         except Exception as error:  # noqa: BLE001 (a full disk or a bug of ours must not break a response)
             sink.degraded("record", error)
         if self.traced:
@@ -181,7 +166,9 @@ class Turn:
 class HttpTurn(Turn):
     """A turn over HTTP."""
 
-    __slots__ = ("_headers", "_sent", "_status")
+    _headers: Iterable[tuple[bytes, bytes]] = ()
+    _sent = -1
+    _status = 0
 
     async def receive(self) -> Message:
         """A message from the server; notes that the client left."""
@@ -190,52 +177,51 @@ class HttpTurn(Turn):
             self._left = True
         return message
 
-    def sender(self) -> Send:
-        """What the application sends with: notes status, first byte, length and end.
+    def send(self, message: Message) -> Awaitable[None]:
+        """A message to the server; notes status, first byte, length and end.
 
-        A closure, because nothing is called more often. The usual response, in one piece, is dealt with here; the
-        server checks the length of what it is given at once.
+        The usual response, in one piece, is dealt with by itself; the server checks the length of what it is given
+        at once.
         """
-        send, begun = self._send, self._begun
-        whole = True
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._status = message["status"]
+            self._headers = message.get("headers", ())
+            return self._send(message)
+        if kind == "http.response.body":
+            if self._sent < 0 and not message.get("more_body"):
+                return self._send_whole(message)
+            if not self.ended:
+                return self._send_chunk(message)
+        elif kind == "http.response.pathsend" and not self.ended:
+            return self._send_file(message)
+        return self._send(message)
 
-        async def sending(message: Message) -> None:
-            nonlocal whole
-            kind = message["type"]
-            if kind == "http.response.start":
-                self._status = message["status"]
-                self._headers = message.get("headers", ())
-                await send(message)
-            elif whole and kind == "http.response.body" and not message.get("more_body"):
-                whole = False
-                if message.get("body"):
-                    self._first_byte = perf_counter() - begun
-                try:
-                    await send(message)
-                except OSError:
-                    # What ASGI servers raise when the client is gone (ASGI 2.4).
-                    self._left = True
-                    raise
-                if self._status < 400:
-                    self.end(_OK)
-                else:
-                    self._complete()
-            elif kind == "http.response.body" and not self.ended:
-                if whole:
-                    whole, self._sent = False, 0
-                await self._send_chunk(message)
-            elif kind == "http.response.pathsend" and not self.ended:
-                # The server sends the file, and knows its length.
-                self._first_byte = perf_counter() - begun
-                await send(message)
-                self._complete()
-            else:
-                await send(message)
+    async def _send_whole(self, message: Message) -> None:
+        self._sent = 0
+        if message.get("body"):
+            self._first_byte = perf_counter() - self._begun
+        try:
+            await self._send(message)
+        except OSError:
+            # What ASGI servers raise when the client is gone (ASGI 2.4).
+            self._left = True
+            raise
+        if self._status < 400:
+            self.end(_OK)
+        else:
+            self._complete()
 
-        return sending
+    async def _send_file(self, message: Message) -> None:
+        # The server sends the file, and knows its length.
+        self._first_byte = perf_counter() - self._begun
+        await self._send(message)
+        self._complete()
 
     async def _send_chunk(self, message: Message) -> None:
         body = message.get("body")
+        if self._sent < 0:
+            self._sent = 0
         if body:
             self._sent += len(body)
             if self._first_byte is None:
@@ -298,12 +284,8 @@ def with_cookie(send: Send, cookie: tuple[bytes, bytes]) -> Send:
 class WebSocketTurn(Turn):
     """A turn over a WebSocket."""
 
-    __slots__ = ("_accepted", "_status")
-
-    def sender(self) -> Send:
-        """What the application sends with: notes the first message, and the end."""
-        self._accepted, self._status = False, 0
-        return self._sending
+    _accepted = False
+    _status = 0
 
     async def receive(self) -> Message:
         """A message from the server; notes that the client closed."""
@@ -314,7 +296,8 @@ class WebSocketTurn(Turn):
             self._closed(1006 if code == 1005 and "reason" not in message else code)
         return message
 
-    async def _sending(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
+        """A message to the server; notes the first one, and the end."""
         kind = message["type"]
         try:
             await self._send(message)

@@ -15,6 +15,7 @@ from agentcanary.assignment import RolloutView
 from agentcanary.clock import Clock
 from agentcanary.errors import AgentCanaryError
 from agentcanary.rollout import Rollout, view_of
+from agentcanary.store.workers import DEAD_AFTER
 
 log = structlog.get_logger("agentcanary")
 
@@ -31,6 +32,9 @@ class RolloutSource(Protocol):
 
     def current(self, agent: str) -> Rollout | None:
         """The agent's newest rollout."""
+
+    def watermark(self, agent: str, now: float, *, dead_after: float) -> float:
+        """The Unix time up to which every living worker has stored everything that it recorded."""
 
 
 class SnapshotKeeper:
@@ -49,6 +53,11 @@ class SnapshotKeeper:
         poll_every: Real seconds between two polls.
         on_failure: Called with the name of a degraded mode whenever a poll fails.
         monotonic: Real seconds that never go back.
+
+    Attributes:
+        view: What the request path sees.
+        fresh_until: Until when it is fresh, by ``monotonic``.
+        rollout: The agent's newest rollout, as of the last poll.
     """
 
     def __init__(
@@ -62,13 +71,16 @@ class SnapshotKeeper:
         stale_after: float = 10.0,
         poll_every: float = POLL_EVERY,
         on_failure: Callable[[str], None] = lambda _: None,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._source = source
         self._agent = agent
         self._stable = stable
         self._canary = canary
+        self._clock = clock
         self._handover = HANDOVER * clock.speed
+        self._dead_after = DEAD_AFTER * clock.speed
+        self._settled: float | None = None
         self._stale_after = stale_after
         self._poll_every = poll_every
         self._on_failure = on_failure
@@ -78,7 +90,7 @@ class SnapshotKeeper:
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._seen: tuple[object, ...] | None = None
-        self._polled_at = float("-inf")
+        self.fresh_until = float("-inf")
         self._stopped: tuple[str, float] | None = None
         self.rollout: Rollout | None = None
         self.view: RolloutView = view_of(agent, None, stable=stable, canary=canary, handover=self._handover)
@@ -86,7 +98,7 @@ class SnapshotKeeper:
     @property
     def fresh(self) -> bool:
         """False when the last successful poll is older than ``stale_after``."""
-        return self._monotonic() - self._polled_at < self._stale_after
+        return self._monotonic() < self.fresh_until
 
     def start(self) -> None:
         """Start polling, unless this process already does. Returns at once."""
@@ -110,16 +122,35 @@ class SnapshotKeeper:
         try:
             seen = self._source.revision(self._agent)
             rollout = self.rollout if seen == self._seen else self._source.current(self._agent)
+            behind = self._behind(rollout)
         except AgentCanaryError as error:
             self._on_failure("snapshot")
             log.warning("agentcanary.snapshot_not_refreshed", agent=self._agent, error=str(error))
             return False
         with self._lock:
-            self._polled_at = self._monotonic()
+            self.fresh_until = self._monotonic() + self._stale_after
             if seen != self._seen or self._stopped is not None:
                 self._show(rollout)
             self._seen, self.rollout = seen, rollout
+            if behind:
+                # Until the poll after the next one: it will have been asked again by then.
+                until = self._clock() + 2 * self._poll_every * self._clock.speed
+                self.view = replace(self.view, handover_until=max(self.view.handover_until, until))
         return True
+
+    def _behind(self, rollout: Rollout | None) -> bool:
+        """True while the last change of the weight is not known to be behind everybody.
+
+        A worker gave its units by the old weight until it saw the new one, and a backlog may keep them from the
+        store for longer than a hand-over lasts. Until they are there, nobody can know that they are on stable.
+        """
+        if rollout is None or rollout.phase.ended or rollout.weight_changed_at == self._settled:
+            return False
+        everybody_saw_it = rollout.weight_changed_at + self._handover / 2
+        if self._source.watermark(self._agent, self._clock(), dead_after=self._dead_after) < everybody_saw_it:
+            return rollout.weight > 0
+        self._settled = rollout.weight_changed_at
+        return False
 
     def stop_canary(self) -> None:
         """Take the canary back in this worker at once, until the store says what becomes of the rollout.

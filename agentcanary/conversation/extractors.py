@@ -19,6 +19,7 @@ Extractor = Callable[[Scope], str | None]
 """The id, None where there is none. Raises ``UnusableIdError`` for one that cannot be used."""
 
 _PLACEHOLDER = re.compile(r"\{[A-Za-z_]\w*\}")
+_PLAIN = re.compile(rb"[!-~]+").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,11 @@ class Header:
         key = self._key
         for name, value in scope["headers"]:
             if name == key:
-                text: str = value.decode("latin-1")
-                if text.isascii() and text.isprintable() and 0 < len(text) <= self.max_length and text.strip() is text:
+                if _PLAIN(value):
                     # What ``cleaned`` would return: on the path of every request.
-                    return text
+                    text: str = value.decode("ascii")
+                    if len(text) <= self.max_length:
+                        return text
                 return cleaned(value, self.max_length)
         return None
 

@@ -12,6 +12,7 @@ from agentcanary.plan import Plan, Stage
 from agentcanary.rollout import Rollout
 from agentcanary.snapshot import SnapshotKeeper
 from agentcanary.state_machine import Look, advance, new_rollout
+from agentcanary.testing import FrozenClock
 from agentcanary_analysis.verdict import Findings
 
 PLAN = Plan(stages=(Stage(name="half", weight=0.5, duration=60), Stage(name="full", weight=1, duration=0)))
@@ -27,6 +28,7 @@ class FakeSource:
     rollout: Rollout | None = None
     broken: bool = False
     loads: int = 0
+    flushed_until: float = 1e12
 
     def revision(self, agent: str) -> tuple[object, ...] | None:
         if self.broken:
@@ -36,6 +38,9 @@ class FakeSource:
     def current(self, agent: str) -> Rollout | None:
         self.loads += 1
         return self.rollout
+
+    def watermark(self, agent: str, now: float, *, dead_after: float) -> float:
+        return self.flushed_until
 
 
 def keeper(source: FakeSource, failures: list[str] | None = None, now: list[float] | None = None) -> SnapshotKeeper:
@@ -136,3 +141,18 @@ def test_the_thread_polls_and_ends() -> None:
     assert polled.wait(5.0)
     kept.stop()
     assert [thread for thread in threading.enumerate() if thread.name == "agentcanary-snapshot-support"] == []
+
+
+def test_the_hand_over_lasts_until_everybody_has_stored_what_they_gave_by_the_old_weight() -> None:
+    rollout = replace(running(), weight_changed_at=1_000.0)
+    source = FakeSource(rollout, flushed_until=1_000.9)
+    clock = FrozenClock(1_005.0)
+    kept = SnapshotKeeper(source, agent="support", stable="v1", canary="v2", clock=clock, poll_every=0.25)
+    for now in (1_005.0, 1_065.0):
+        clock.advance(now - clock())
+        kept.poll()
+        assert kept.view.handover_until == now + 0.5
+    source.flushed_until = 1_001.0
+    clock.advance(0.25)
+    kept.poll()
+    assert kept.view.handover_until == 1_065.5
