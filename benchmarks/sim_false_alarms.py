@@ -18,8 +18,9 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from agentcanary_analysis.checks import Boundary
-from agentcanary_analysis.evalues import Question, conditional_binomial, mixture, two_by_two
+from agentcanary_analysis.evalues import Question, conditional_binomial, mixture
 from agentcanary_analysis.metrics import Direction
+from agentcanary_analysis.two_by_two import two_by_two
 from benchmarks.article_plan import provenance
 
 FloatArray = npt.NDArray[np.float64]

@@ -6,9 +6,10 @@ import numpy as np
 
 from agentcanary_analysis.cells import BoolArray, Cells, FloatArray
 from agentcanary_analysis.confidence_sequences import log_normal_mixture
-from agentcanary_analysis.evalues import Question, conditional_growth, log_sum_exp, two_by_two_step
+from agentcanary_analysis.evalues import Question, conditional_growth, log_sum_exp
 from agentcanary_analysis.metrics import Direction
 from agentcanary_analysis.questions import Line, Method, contrasts, growth, kappa
+from agentcanary_analysis.two_by_two import two_by_two_step
 
 _SIZES = np.geomspace(20, 2e7, 61)
 

@@ -53,6 +53,7 @@ class Look:
     _split: Split = field(init=False)
     _known_cells: dict[Line | str, Cells] = field(default_factory=dict)
     _summaries: dict[str, Summary] = field(default_factory=dict)
+    _p_values: dict[Line, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         epochs = rollout_epochs(self.aggregates)
@@ -64,6 +65,13 @@ class Look:
                 for units in (self.aggregates.assigned, self._counted)
                 for arm in (Arm.CANARY, Arm.STABLE)
             ),
+        )
+
+    def prepare(self, boundaries: Iterable[Mapping[str, Boundary]], checks: Iterable[Check]) -> None:
+        """Ask at once what is the same question for all lines."""
+        lines = [line for group in boundaries for line in self._lines(group)]
+        self._ask(
+            [line for line in [*lines, *self._check_lines(checks).values()] if line.metric.kind is not Kind.COUNT]
         )
 
     def criteria(self, boundaries: Mapping[str, Boundary]) -> tuple[tuple[Evidence, ...], Weighed]:
@@ -103,9 +111,8 @@ class Look:
 
     def checks(self, checks: Sequence[Check]) -> tuple[CheckFinding, ...]:
         """What this look says of the checks of the current stage, in their order."""
-        judged = [check for check in checks if self.metrics[check.metric].kind is not Kind.COUNT]
-        lines = [Line(self.metrics[check.metric], check.boundary(self.metrics[check.metric])) for check in judged]
-        evidence = dict(zip(judged, self._assess(lines, self._stage_weight()), strict=True))
+        lines = self._check_lines(checks)
+        evidence = dict(zip(lines, self._assess(list(lines.values()), self._stage_weight()), strict=True))
         return tuple(
             _check_finding(check, evidence[check])
             if check in evidence
@@ -162,6 +169,13 @@ class Look:
     def _lines(self, boundaries: Mapping[str, Boundary]) -> list[Line]:
         return [Line(self.metrics[name], boundary) for name, boundary in boundaries.items()]
 
+    def _check_lines(self, checks: Iterable[Check]) -> dict[Check, Line]:
+        return {
+            check: Line(self.metrics[check.metric], check.boundary(self.metrics[check.metric]))
+            for check in checks
+            if self.metrics[check.metric].kind is not Kind.COUNT
+        }
+
     def _assess(self, lines: Sequence[Line], weight: float) -> list[Evidence]:
         """The evidence of lines, each by itself, proven on the epochs of one weight."""
         answers = [
@@ -173,6 +187,7 @@ class Look:
     def _describe(
         self, lines: Sequence[Line], answers: Sequence[Answers], weight: float, log_e_needed: float
     ) -> list[Evidence]:
+        self._ask(lines)
         cells = [self._cells(line) for line in lines]
         return [
             describe(
@@ -180,16 +195,20 @@ class Look:
                 line,
                 found,
                 self._summary(line.metric, counts),
-                suspect_p=suspect,
-                drift_p=drift,
+                suspect_p=self._p_values[line][0],
+                drift_p=self._p_values[line][1],
                 weight=weight,
                 alpha_promote=self.alpha_promote,
                 log_e_needed=log_e_needed,
             )
-            for counts, line, found, suspect, drift in zip(
-                cells, lines, answers, suspect_ps(cells, lines), drift_ps(cells, lines), strict=True
-            )
+            for counts, line, found in zip(cells, lines, answers, strict=True)
         ]
+
+    def _ask(self, lines: Sequence[Line]) -> None:
+        """Ask of all lines that are new whether they are suspect and drifting: the more at once, the faster."""
+        new = [line for line in dict.fromkeys(lines) if line not in self._p_values]
+        cells = [self._cells(line) for line in new]
+        self._p_values |= dict(zip(new, zip(suspect_ps(cells, new), drift_ps(cells, new), strict=True), strict=True))
 
     def _cells(self, line: Line) -> Cells:
         """The counts of a line; only those of a quantile depend on the boundary."""

@@ -29,9 +29,9 @@ from agentcanary_analysis.evalues import (
     distinct,
     late_changes,
     mixtures,
-    two_by_two_growth,
 )
 from agentcanary_analysis.metrics import Direction, Kind, Metric
+from agentcanary_analysis.two_by_two import two_by_two_growth
 
 MAX_RESPONSE_DIFFERENCE = 0.02
 _PLANNED_UNITS = {Question.HARM: 600.0, Question.SAFE: 4000.0}

@@ -136,6 +136,7 @@ def judge(
         proof_weight=proof_weight,
         stage=stage,
     )
+    look.prepare((criteria, margins or {}), checks)
     unmeasured = look.unmeasured(criteria, named)
     evidence, weighed = look.criteria(criteria)
     sample_ratio = look.sample_ratio(weighed)

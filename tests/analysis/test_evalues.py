@@ -17,10 +17,9 @@ from agentcanary_analysis.evalues import (
     late_changes,
     mixture,
     mixtures,
-    project,
-    two_by_two,
 )
 from agentcanary_analysis.metrics import Direction
+from agentcanary_analysis.two_by_two import project, two_by_two
 
 UP, DOWN = Direction.UP_IS_WORSE, Direction.DOWN_IS_WORSE
 ERRORS = Boundary(ratio=1.10, floor=0.005, direction=UP)
