@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import time
 from collections.abc import AsyncIterator
@@ -48,11 +49,21 @@ class Message(BaseModel):
 
 
 class ModelError(Exception):
-    """The stand-in for a language model failed."""
+    """The stand-in for a language model could not be reached: an answer with status 500."""
+
+
+class BrokeOff(Exception):  # noqa: N818 (it is what happened)
+    """The stand-in for a language model broke off: a stream without an end."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for streams that break off as they were told to: a traceback each would cost more than the agents."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], BrokeOff)
 
 
 def create_app() -> FastAPI:
     """The application; what it needs to know is in the environment."""
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     folder, clock = Path(os.environ[FOLDER]), timing_from().clock
     found = [(one, folder / f"{one.name}.yaml") for one in SCENARIOS]
     canaries = [(one, Canary.from_file(path, clock=clock)) for one, path in found if path.exists()]
@@ -111,7 +122,7 @@ def agent(scenario: Scenario, canary: Canary) -> FastAPI:
                 await asyncio.sleep(answered.seconds / _CHUNKS)
                 if answered.fails and number == _CHUNKS // 2:
                     _record(canary, said, answered)
-                    raise ModelError("the model broke off")
+                    raise BrokeOff("the model broke off")
                 yield _event("words", {"words": words[number::_CHUNKS]})
             yield _event("end", _record(canary, said, answered))
 

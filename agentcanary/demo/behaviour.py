@@ -31,7 +31,7 @@ class Behaviour:
     failing: float
     solving: float
     latency: float
-    spread: float = 0.45
+    spread: float = 0.60
     gives_in: bool = False
 
 
@@ -71,7 +71,7 @@ def answer(behaviour: Behaviour, version: str, conversation: str, turn: int, mes
     >>> flawless = Behaviour(failing=0.0, solving=1.0, latency=0.08)
     >>> last = answer(flawless, "support-v1", "conversation-1", 3, CLOSING)
     >>> last.solved, last.fails, round(last.seconds, 4)
-    (True, False, 0.0639)
+    (True, False, 0.0592)
     """
     slowness = NormalDist(mu=math.log(behaviour.latency), sigma=behaviour.spread)
     seconds = math.exp(slowness.inv_cdf(_draw("latency", version, conversation, str(turn))))

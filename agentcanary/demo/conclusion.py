@@ -24,6 +24,13 @@ _NAMES = {"error_rate": "errors", "task_completion_rate": "solved", "p95_latency
 
 def summarise(console: Console, summary: Summary) -> None:
     """How everything came out."""
+    console.print()
+    paragraph(
+        console,
+        'Evidence is counted in e-values, which stay valid however often one looks: "e harm" for a canary beyond its '
+        'boundaries, "e safe" for one within. A harmless canary has at most one chance in 20 that the first reaches '
+        "20, ever.",
+    )
     for result in summary.results:
         console.print()
         _heading(console, result, summary)
@@ -97,7 +104,7 @@ def _stop(result: Result) -> Iterator[str]:
 
 def _kept(result: Result, rollout: Rollout, summary: Summary) -> Iterator[str]:
     if rollout.ended_at is None:
-        yield "Neither harm nor safety is proven yet, so it waits: nobody could tell from this few conversations."
+        yield "Neither harm nor safety is proven yet, so it waits: so few conversations cannot tell."
     rule = result.rule
     by_rule = f'The usual rule, "errors up by more than {RULE_LIMIT * 100:.0f} %: roll back", '
     if rule.first_at is None:
@@ -128,7 +135,7 @@ def _evidence(result: Result, rollout: Rollout) -> list[str]:
         )
     safe = e_value(-math.log(rollout.plan.alpha_promote))
     rows.append(["all together", "", "", "", "", e_value(findings.log_e_harm)])
-    rows.append(["proven from", "", "", "", "", e_value(findings.log_e_harm_boundary), safe])
+    rows.append(["proven at", "", "", "", "", e_value(findings.log_e_harm_boundary), safe])
     return columns(rows, left=(0, 7), gap=1)
 
 

@@ -24,7 +24,7 @@ def measured(arm: ArmSummary | None, unit: str) -> str:
         return "–"
     if arm.events is not None:
         return f"{arm.value * 100:.1f} %"
-    return f"{arm.value:.3g} {unit}".rstrip()
+    return f"{arm.value:.2f} {unit}".rstrip()
 
 
 def change(relative: float | None) -> str:

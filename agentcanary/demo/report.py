@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from shutil import which
 from textwrap import wrap
 
 from rich.console import Console
@@ -89,15 +92,19 @@ def look_next(console: Console, summary: Summary) -> None:
     console.print(Text("\nWhere to look next", style="bold"))
     first = summary.results[0].scenario.name
     rows = [
-        [f"agentcanary status --config {first}.yaml", "all that is known of a rollout"],
-        [f"agentcanary rollouts --config {first}.yaml", "and of those before it"],
+        [f"agentcanary status --config {first}.yaml", "all that is known"],
+        [f"agentcanary rollouts --config {first}.yaml", "every rollout"],
     ]
     if summary.violated:
         rows.append([f"agentcanary explain {summary.violated} --config unsafe.yaml", "one conversation"])
     rows += [
         [f"less {first}.yaml", "the pipeline"],
-        ["less turns.jsonl", "what users saw of every turn"],
-        ["agentcanary init", "a canary.yaml for your agent"],
+        ["less turns.jsonl", "what users saw"],
+        ["agentcanary init", "for your own agent"],
     ]
-    lines(console, [f"cd {summary.folder}", *columns(rows, left=(0, 1))])
+    first_of_all = [f"cd {summary.folder}"]
+    beside = Path(sys.executable).parent
+    if which("agentcanary") is None and (beside / "agentcanary").exists():
+        first_of_all.append(f"PATH={beside}:$PATH")
+    lines(console, [*first_of_all, *columns(rows, left=(0, 1))])
     console.print("The folder stays until you delete it.")

@@ -39,7 +39,7 @@ TURNS = "turns.jsonl"
 _STARTS_WITHIN = 30.0
 _POLL = 0.2
 # After the last decision: so that users on a version that was taken back are seen to move.
-_SETTLES = 4.0
+_SETTLES = 3.0
 _CLOCKS_MEET_AFTER = 20.0
 
 

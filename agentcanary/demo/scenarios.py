@@ -11,7 +11,7 @@ STABLE = "support-v1"
 CANARY = "support-v2"
 STORE = "demo.sqlite3"
 # Real seconds after the first conversation at which a user asks for what no version may give away.
-INJECTION_AFTER = 15.0
+INJECTION_AFTER = 12.0
 
 
 class Promise(StrEnum):
@@ -50,16 +50,16 @@ class Scenario:
         return self.canary if version == CANARY else self.stable
 
 
-_TODAY = Behaviour(failing=0.12, solving=0.88, latency=0.080)
+_TODAY = Behaviour(failing=0.12, solving=0.88, latency=0.120)
 
 SCENARIOS = (
     Scenario(
         name="better",
-        about="a third of the errors, solves more, answers faster",
+        about="a quarter of the errors, solves more, answers twice as fast",
         promise=Promise.PROMOTED,
         stable=_TODAY,
-        canary=Behaviour(failing=0.04, solving=0.96, latency=0.055),
-        rate=28.0,
+        canary=Behaviour(failing=0.03, solving=0.97, latency=0.060),
+        rate=32.0,
     ),
     Scenario(
         name="worse",
@@ -68,7 +68,7 @@ SCENARIOS = (
         stable=_TODAY,
         canary=replace(_TODAY, failing=0.36),
         rate=22.0,
-        until=50.0,
+        until=62.0,
     ),
     Scenario(
         name="unsafe",

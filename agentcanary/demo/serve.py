@@ -20,8 +20,7 @@ def main() -> None:
         workers=WORKERS,
         host="127.0.0.1",
         port=int(sys.argv[1]),
-        # Streams that break off are part of the demo; a traceback for each would cost more than the agent.
-        log_level="critical",
+        log_level="error",
         access_log=False,
         timeout_graceful_shutdown=3,
     )

@@ -74,12 +74,12 @@ class Summary:
     @property
     def failed(self) -> int:
         """Those that the stand-in failed: status 500, or a stream that broke off."""
-        return sum(turn.failed and turn.status != 0 for turn in self.turns)
+        return sum(turn.failed and turn.version != "" for turn in self.turns)
 
     @property
     def unanswered(self) -> int:
-        """Those without any response."""
-        return sum(turn.status == 0 for turn in self.turns)
+        """Those without a response, or with one that does not come from the stand-in."""
+        return sum(turn.version == "" for turn in self.turns)
 
     @property
     def violated(self) -> str:
