@@ -7,12 +7,13 @@ coded as "exceeds the epoch's threshold", and the canary's threshold is the boun
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
 
-from agentcanary_analysis.aggregates import Aggregates, Arm, Epoch
+from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Epoch
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.histogram import INFINITE_BIN, bin_of, edge
 from agentcanary_analysis.metrics import Direction, Kind, Metric
@@ -22,6 +23,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 HISTORY_EPOCH = -1
 MIN_UNITS_FOR_THRESHOLD = 200
+_SUMS = attrgetter("units", "observed", "total", "total_squares")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,6 +42,7 @@ class Cells:
         canary_units: Canary units counted, with a value or without.
         stable_units: The same of stable.
         variance: Variance of the values before the rollout, for means, shape (batch,); NaN where it is not known.
+        testable: Epochs in which both arms could be chosen: the others are in no test.
     """
 
     weight: FloatArray
@@ -53,12 +56,10 @@ class Cells:
     canary_units: FloatArray
     stable_units: FloatArray
     variance: FloatArray
+    testable: BoolArray = field(init=False)
 
-    @property
-    def testable(self) -> BoolArray:
-        """Epochs in which both arms could be chosen: the others are in no test."""
-        mask: BoolArray = (self.weight > 0) & (self.weight < 1)
-        return mask
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "testable", (self.weight > 0) & (self.weight < 1))
 
     @property
     def counts(self) -> FloatArray:
@@ -75,7 +76,7 @@ class Cells:
 
     def rows(self, index: npt.NDArray[np.intp] | BoolArray) -> Cells:
         """Some of the rollouts."""
-        return Cells(**{name: getattr(self, name)[index] for name in self.__slots__})
+        return Cells(**{name: getattr(self, name)[index] for name in _COLUMNS})
 
     def at_realised_share(self) -> Cells:
         """The same counts, as if the canary's share of the values had been the design.
@@ -105,6 +106,9 @@ class Cells:
             stable_n=self.stable_units,
             stable_k=self.stable_n,
         )
+
+
+_COLUMNS = tuple(column.name for column in fields(Cells) if column.init)
 
 
 def cells_of(aggregates: Aggregates, metric: Metric, boundary: Boundary) -> Cells:
@@ -140,7 +144,7 @@ def cells_of(aggregates: Aggregates, metric: Metric, boundary: Boundary) -> Cell
 
 def stacked(cells: Sequence[Cells]) -> Cells:
     """Several lines of the same rollouts as one batch, in order."""
-    return Cells(**{name: np.concatenate([getattr(one, name) for one in cells]) for name in Cells.__slots__})
+    return Cells(**{name: np.concatenate([getattr(one, name) for one in cells]) for name in _COLUMNS})
 
 
 def rollout_epochs(aggregates: Aggregates) -> tuple[Epoch, ...]:
@@ -198,14 +202,15 @@ def _sums(aggregates: Aggregates, metric: Metric, epochs: Sequence[Epoch]) -> li
     for epoch in epochs:
         pair: list[tuple[float, ...]] = []
         for arm in (Arm.CANARY, Arm.STABLE):
-            tally = aggregates.tally(metric.name, epoch.number, arm)
-            if metric.kind is Kind.PROPORTION and not 0 <= tally.total <= tally.observed:
+            buckets = aggregates.tallies.get(Cell(metric.name, epoch.number, arm), {}).values()
+            # Four sums of 200 buckets each for every cell are most of a look, so they are made without a Tally.
+            units, observed, total, squares = map(sum, zip(*map(_SUMS, buckets), strict=True)) if buckets else (0,) * 4
+            if metric.kind is Kind.PROPORTION and not 0 <= total <= observed:
                 raise ValueError(
-                    f"{metric.name} of the {arm.value} in epoch {epoch.number} has {tally.total:g} events "
-                    f"among {tally.observed} conversations with a value"
+                    f"{metric.name} of the {arm.value} in epoch {epoch.number} has {total:g} events "
+                    f"among {observed} conversations with a value"
                 )
-            observed = tally.units if metric.always_measured else tally.observed
-            pair.append((tally.units, observed, tally.total, tally.total_squares))
+            pair.append((units, units if metric.always_measured else observed, total, squares))
         sums.append(pair)
     return sums
 
@@ -235,7 +240,7 @@ def _exceedances(
         for arm, highest in ((Arm.CANARY, bin_of(boundary.at(limit))), (Arm.STABLE, bin_of(limit))):
             bins = aggregates.histogram(metric.name, epoch.number, arm)
             units = sum(bins.values())
-            exceeding = sum(number for position, number in bins.items() if position > highest)
+            exceeding = sum([number for position, number in bins.items() if position > highest])
             pair.append((float(units), float(units), float(exceeding), 0.0))
         sums.append(pair)
     return sums

@@ -162,10 +162,10 @@ class _Mix:
     def __init__(self, mine: Sequence[Mapping[int, int]], others: Sequence[Mapping[int, int]]) -> None:
         both = [(a, b) for a, b in zip(mine, others, strict=True) if sum(a.values()) and sum(b.values())]
         self._numbers = np.array(sorted({number for a, _ in both for number in a}), dtype=np.int64)
-        position = {number: index for index, number in enumerate(self._numbers.tolist())}
         counts = np.zeros((len(both), self._numbers.size))
         for row, (histogram, _) in enumerate(both):
-            counts[row, [position[number] for number in histogram]] = list(histogram.values())
+            filled = np.fromiter(histogram, dtype=np.int64, count=len(histogram))
+            counts[row, np.searchsorted(self._numbers, filled)] = list(histogram.values())
         self._units = counts.sum(axis=1)
         weights = np.array([1 / (1 / sum(a.values()) + 1 / sum(b.values())) for a, b in both])
         self._weights = weights / max(weights.sum(), 1e-300)
