@@ -113,7 +113,7 @@ class _Simulation:
     """Many rollouts of one plan, side by side."""
 
     def __init__(self, plan: Plan, truth: Truth, runs: int, rng: np.random.Generator) -> None:
-        self._plan, self._violations = plan, truth.violations > 0
+        self._plan = plan
         self._criteria = tuple(Line(plan.metric(one.metric), plan.boundary(one)) for one in plan.criteria)
         self._check_lines: dict[Check, Line] = {
             check: Line(plan.metric(check.metric), check.boundary(plan.metric(check.metric)))

@@ -160,7 +160,8 @@ class SimulatedOutcomes:
         self, metric: Metric, arm: str, units: npt.NDArray[np.int64], value: FloatArray
     ) -> dict[str, FloatArray]:
         """Values beyond every line's limit: who is beyond a higher one is beyond a lower one too."""
-        assert metric.quantile is not None  # a quantile metric has one
+        if metric.quantile is None:
+            raise ValueError(f"values of {metric.name}, a {metric.kind.value}, cannot be drawn")
         centre = np.log(value) - self._truth.effects[metric.name].spread * ndtri(metric.quantile)
         spread = self._truth.effects[metric.name].spread
         threshold = self.thresholds[metric.name]
