@@ -12,6 +12,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 RESAMPLING_BUCKETS = 200
+_MOST_UNITS = 10**12  # more are a slip, not a count
 _LARGEST = 1e100  # products of two sums are still doubles
 
 
@@ -69,7 +70,9 @@ class Tally:
     def __post_init__(self) -> None:
         if not 0 <= self.observed <= self.units:
             raise ValueError(f"observed must be between 0 and units, got {self.observed} of {self.units}")
-        finite = abs(self.total) < _LARGEST and abs(self.product) < _LARGEST
+        if self.units % 1 or self.observed % 1 or self.units > _MOST_UNITS:
+            raise ValueError(f"units are whole numbers up to {_MOST_UNITS:.0e}, got {self.observed} of {self.units}")
+        finite = -_LARGEST < self.total < _LARGEST and -_LARGEST < self.product < _LARGEST
         sums = 0 <= self.total_squares < _LARGEST and 0 <= self.size < _LARGEST and 0 <= self.size_squares < _LARGEST
         if not (finite and sums):
             raise ValueError(f"sums must be finite, and those of squares and sizes not negative, got {self}")

@@ -235,7 +235,7 @@ def ratio_of(above: FloatArray, below: FloatArray) -> FloatArray:
     >>> ratio_of(np.array([1.0, 1.0, 0.0]), np.array([2.0, 0.0, 0.0])).tolist()
     [0.5, inf, nan]
     """
-    with np.errstate(divide="ignore", invalid="ignore"):  # the named results above
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # the named results above
         ratio: FloatArray = np.asarray(above) / np.asarray(below)
     return ratio
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.special import ndtr, ndtri
 
 from agentcanary_analysis.aggregates import Tally
 from agentcanary_analysis.bootstrap import DRAWS, Change, bucket_draws, ratio_of
-from agentcanary_analysis.checked_input import checked_rng, checked_type, float_array, paired_epochs
+from agentcanary_analysis.checked_input import checked_draws, checked_rng, checked_type, float_array, paired_epochs
 from agentcanary_analysis.means import log_delta_interval
 from agentcanary_analysis.metrics import Kind
 from agentcanary_analysis.one_look import Limits, Unknown, checked_confidence
@@ -155,7 +156,7 @@ def effective_clusters(tallies: Iterable[Tally]) -> float:
     >>> effective_clusters([Tally(3, 3, 1.0, 1.0, size=12.0, size_squares=102.0, product=1.0)])
     1.4117647058823528
     """
-    arm = sum(tallies, Tally())
+    arm = sum((checked_type("each cluster's sums", tally, Tally) for tally in tallies), Tally())
     return arm.size * (arm.size / arm.size_squares) if arm.size_squares > 0 else float(arm.observed)
 
 
@@ -193,6 +194,10 @@ def clustered_interval(
     """
     paired_epochs(canary, stable, Mapping)
     checked_rng(rng)
+    checked_confidence(confidence)
+    checked_draws(draws)
+    if rarest is not None and not (isinstance(rarest, Integral) and rarest >= 0):
+        raise ValueError(f"rarest is a number of events, 0 or more, got {rarest!r:.80}")
     arms = [[tally for epoch in arm for tally in epoch.values() if tally.observed] for arm in (canary, stable)]
     if not all(arms):
         return ClusteredInterval("none", Unknown.EMPTY_ARM)

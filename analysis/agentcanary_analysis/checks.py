@@ -36,6 +36,8 @@ class Boundary:
     direction: Direction
 
     def __post_init__(self) -> None:
+        if not isinstance(self.direction, Direction):
+            raise TypeError(f"the direction of a boundary must be a Direction, got {self.direction!r}")
         if not (0 < self.ratio < math.inf and 0 <= self.floor < math.inf):
             raise ValueError(f"a boundary needs ratio > 0 and floor >= 0, got ratio={self.ratio}, floor={self.floor}")
 
@@ -92,6 +94,7 @@ def relative_boundary(metric: Metric, margin: float) -> Boundary:
     >>> relative_boundary(TASK_COMPLETION_RATE, 0.02).ratio
     0.98
     """
+    _check_metric(metric)
     if metric.kind is Kind.COUNT:
         raise ValueError(f"{metric.name} is a count: it has a limit, not a boundary relative to stable")
     if not 0 <= margin < math.inf:
@@ -110,7 +113,13 @@ def check_name(metric: Metric) -> str:
     >>> check_name(TASK_COMPLETION_RATE)
     'task_completion_regression'
     """
+    _check_metric(metric)
     return f"{_SHORT_NAMES.get(metric.name, metric.name)}{_suffix(metric)}"
+
+
+def _check_metric(metric: Metric) -> None:
+    if not isinstance(metric, Metric):
+        raise TypeError(f"a metric must be a Metric, got {metric!r:.80}; those of agentcanary are in BUILT_IN")
 
 
 def _suffix(metric: Metric) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agentcanary_analysis.aggregates import RESAMPLING_BUCKETS, Tally
-from agentcanary_analysis.checked_input import float_array, paired_epochs
+from agentcanary_analysis.checked_input import checked_type, float_array, paired_epochs
 from agentcanary_analysis.one_look import Unknown
 from agentcanary_analysis.proportions import Proportion
 
@@ -102,7 +102,7 @@ def repeat_factor(tallies: Iterable[Tally]) -> float | Unknown:
     >>> repeat_factor([Tally(100, 100, 12.0, 30.0)])
     2.5
     """
-    together = sum(tallies, Tally())
+    together = sum((checked_type("each cluster's sums", tally, Tally) for tally in tallies), Tally())
     if not 0 <= together.total <= together.total_squares:
         raise ValueError(
             f"the values of clusters must be counts of events, got total={together.total:g} and "

@@ -104,9 +104,12 @@ def spending_bounds(times: Sequence[float], spending: Spending) -> tuple[float, 
     walk = _Walk(times)
     spent = 0.0
     for time in times:
-        target = spending(time) - spent
+        upto = spending(time)
+        if not 0 <= upto < 0.5:
+            raise ValueError(f"a spending function spends between 0 and 0.5, got {upto} at {time}")
+        target = upto - spent
         if target < 0:
-            raise ValueError(f"a spending function must not fall, got {spending(time)} at {time} after {spent}")
+            raise ValueError(f"a spending function must not fall, got {upto} at {time} after {spent}")
         spent += target
         if target < 1e-15:
             bounds.append(math.inf)

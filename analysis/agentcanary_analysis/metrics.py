@@ -57,6 +57,8 @@ class Metric:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"a metric's name is made of letters, digits and _, got {self.name!r}")
+        if not (isinstance(self.kind, Kind) and isinstance(self.direction, Direction)):
+            raise TypeError(f"{self.name} needs a Kind and a Direction, got {self.kind!r} and {self.direction!r}")
         if not self.outcome:
             raise ValueError(f"{self.name} needs the name of the outcome that it reads")
         if not 0 < self.horizon < math.inf:

@@ -16,6 +16,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtrit
 from scipy.stats import nct
 
+from agentcanary_analysis.checked_input import checked_type
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.constrained import constrained_rates
 from agentcanary_analysis.metrics import DEFAULT_HORIZON, Direction
@@ -86,6 +87,8 @@ def can_prove(
     1.41 1.36
     """
     _check_rate("base_rate", base_rate)
+    checked_type("direction", direction, Direction)
+    checked_type("spread", spread, Spread)
     stable_units = _stable_units(canary_units, weight)
     _check_levels(alpha, power)
     up = direction is Direction.UP_IS_WORSE
@@ -142,6 +145,8 @@ def proportion_power(
     >>> round(proportion_power(0.75, 0.5, 50, 50, equal, alpha=0.025), 4)  # R: power.prop.test(50, .5, .75)
     0.7402
     """
+    checked_type("boundary", boundary, Boundary)
+    checked_type("claim", claim, Claim)
     _check_rate("canary_rate", canary_rate)
     _check_rate("stable_rate", stable_rate)
     _check_levels(alpha, 0.8)
@@ -185,6 +190,8 @@ def canary_units_needed(
     >>> round(canary_units_needed(0.075, 0.05, 0.5, equal), 1)  # R: power.prop.test(one.sided)
     1158.2
     """
+    checked_type("boundary", boundary, Boundary)
+    checked_type("claim", claim, Claim)
     _check_rate("canary_rate", canary_rate)
     _check_rate("stable_rate", stable_rate)
     _check_levels(alpha, power)
@@ -237,9 +244,11 @@ def hours_to_decide(
     >>> hours_to_decide(1000, 0.05, 400)
     50.5
     """
-    if not (canary_units >= 0 and 0 < weight <= 1 and conversations_per_hour > 0 and horizon >= 0):
+    lasting = 0 <= canary_units < math.inf and 0 < conversations_per_hour < math.inf and 0 <= horizon < math.inf
+    if not (lasting and 0 < weight <= 1):
         raise ValueError(
-            f"need a weight in (0, 1] and conversations, got {canary_units=}, {weight=}, {conversations_per_hour=}"
+            f"need a weight in (0, 1] and conversations, got {canary_units=}, {weight=}, {conversations_per_hour=}, "
+            f"{horizon=}"
         )
     return canary_units / (weight * conversations_per_hour) + horizon / 3600
 

@@ -270,7 +270,9 @@ def _difference_interval(canary: Proportion, stable: Proportion, confidence: flo
         return score_statistic(*counts, shift=difference[..., None])
 
     low, high = _crossings(excess, np.asarray(near.low), np.asarray(near.high), z, -end, end).tolist()
-    return Limits(-1.0 if low <= -end else low, 1.0 if high >= end else high)
+    # At a confidence near zero the ends meet at the estimate, but for rounding.
+    estimate = canary.rate - stable.rate
+    return Limits(-1.0 if low <= -end else min(low, estimate), 1.0 if high >= end else max(high, estimate))
 
 
 def _crossings(

@@ -68,6 +68,24 @@ def histogram_arrays(bins: Mapping[int, int]) -> tuple[NDArray[np.int64], NDArra
     >>> [column.tolist() for column in histogram_arrays({7: 2, 3: 1, 5: 0})]
     [[3, 7], [1, 2]]
     """
+    checked_bins(bins)
+    filled = sorted((number, count) for number, count in bins.items() if count)
+    if not filled:
+        raise ValueError("an empty histogram has no quantile; check the number of values first")
+    numbers, counts = zip(*filled, strict=True)
+    return np.array(numbers, dtype=np.int64), np.array(counts, dtype=np.int64)
+
+
+def checked_bins(bins: Mapping[int, int]) -> Mapping[int, int]:
+    """``bins`` itself, if it is a histogram.
+
+    Raises:
+        TypeError: If it is no mapping.
+        ValueError: If a count is negative or broken, or there is no such bin.
+
+    >>> checked_bins({0: 3})
+    {0: 3}
+    """
     checked_type("a histogram", bins, Mapping)
     for number, count in bins.items():
         if not (isinstance(count, Integral) and 0 <= count <= MOST_UNITS):
@@ -76,11 +94,7 @@ def histogram_arrays(bins: Mapping[int, int]) -> tuple[NDArray[np.int64], NDArra
             )
         if not (isinstance(number, Integral) and LOWEST_BIN <= number <= INFINITE_BIN):
             raise ValueError(f"a bin is a whole number from {LOWEST_BIN} to {INFINITE_BIN}, got {number!r:.80}")
-    filled = sorted((number, count) for number, count in bins.items() if count)
-    if not filled:
-        raise ValueError("an empty histogram has no quantile; check the number of values first")
-    numbers, counts = zip(*filled, strict=True)
-    return np.array(numbers, dtype=np.int64), np.array(counts, dtype=np.int64)
+    return bins
 
 
 def values_at_ranks(numbers: NDArray[np.int64], counts: NDArray[np.int64], ranks: NDArray[np.int64]) -> FloatArray:
@@ -219,6 +233,9 @@ def exceedances(bins: Mapping[int, int], threshold: float) -> Proportion:
     >>> exceedances({0: 90, 5: 10}, edge(0))
     Proportion(events=10, units=100)
     """
+    if not 0 < threshold < math.inf:
+        raise ValueError(f"a threshold is a positive finite edge, got {threshold}")
+    checked_bins(bins)
     above = 0
     for number, count in bins.items():
         if edge(number - 1) * (1 + 1e-9) < threshold < edge(number) * (1 - 1e-9):
