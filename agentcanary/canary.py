@@ -104,10 +104,10 @@ class Canary:
         self.recorder = Recorder(
             self.store,
             clock=self.clock,
-            journal_path=_journals(config),
+            journal_path=journals_folder(config),
             worker_id=f"{socket.gethostname()}-{os.getpid()}",
             agent=config.agent,
-            config_hash=_config_hash(config),
+            config_hash=configuration_hash(config),
             degraded=self.degraded,
             totals=self._totals,
         )
@@ -335,7 +335,7 @@ class Canary:
         self.finder = self._finder(self.config.conversation.id_from)
 
 
-def _journals(config: Config) -> Path:
+def journals_folder(config: Config) -> Path:
     """The folder of the journals: beside an SQLite file, else beside the configuration."""
     database = make_url(config.store)
     if database.get_backend_name() == "sqlite" and database.database:
@@ -344,7 +344,7 @@ def _journals(config: Config) -> Path:
     return beside / ".agentcanary" / "journals"
 
 
-def _config_hash(config: Config) -> str:
+def configuration_hash(config: Config) -> str:
     """The same in two workers that would make the same rollout."""
     meaning = json.dumps([config.agent, config.stable, config.canary, config.plan.to_dict()], sort_keys=True)
     return blake2b(meaning.encode(), digest_size=6).hexdigest()

@@ -6,11 +6,13 @@ and last the maximum duration. Nothing later can hide anything earlier, and ever
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
+from agentcanary.durations import format_duration
 from agentcanary.errors import TransitionError
 from agentcanary.plan import Advance, OnInconclusive, Plan
 from agentcanary.rollout import Asked, Phase, Rollout, Transition, Verdict, rollout_id
@@ -147,7 +149,7 @@ def _holds(rollout: Rollout, findings: Findings, now: float) -> tuple[Rollout, t
     duration = max(stage.duration, plan.bake) if stage.weight == 1 else stage.duration
     remaining = rollout.stage_started_at + duration - now
     if remaining > 0:
-        holds.append(f"stage {stage.name} lasts {remaining:.0f} s more")
+        holds.append(f"stage {stage.name} lasts {format_duration(math.ceil(remaining))} more")
     missing = stage.min_conversations - findings.stage_conversations
     if missing > 0:
         holds.append(f"stage {stage.name} needs {missing} more counted canary conversations")

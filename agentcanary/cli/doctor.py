@@ -81,7 +81,7 @@ def _checks(file: Path, agent: str | None) -> Iterator[Check]:
 
 def _place(config: Config) -> Iterator[Check]:
     """The disk under an SQLite store, and the journals beside it."""
-    from agentcanary.canary import _journals
+    from agentcanary.canary import journals_folder
     from agentcanary.cli.checkup import Check, State
     from agentcanary.cli.figures import span
     from agentcanary.cli.seat import sqlite_file
@@ -97,7 +97,7 @@ def _place(config: Config) -> Iterator[Check]:
             yield Check("disk", State.FAIL, said, "make room: a full disk stops recording, and with it the verdicts")
         else:
             yield Check("disk", State.OK, said)
-    waiting = sorted(_journals(config).glob("*.journal"))
+    waiting = sorted(journals_folder(config).glob("*.journal"))
     size = sum(one.stat().st_size for one in waiting)
     age = time.time() - min((one.stat().st_mtime for one in waiting), default=time.time())
     if size and age > _JOURNAL_AGE:
@@ -113,7 +113,7 @@ def _place(config: Config) -> Iterator[Check]:
 
 def _kept(at: Seat) -> Iterator[Check]:
     """What the store tells of workers, controller, messages and outcomes."""
-    from agentcanary.canary import _config_hash
+    from agentcanary.canary import configuration_hash
     from agentcanary.cli.checkup import (
         Check,
         State,
@@ -132,7 +132,7 @@ def _kept(at: Seat) -> Iterator[Check]:
         store.workers(at.agent),
         now=now,
         dead_after=DEAD_AFTER * at.clock.speed,
-        config_hash=_config_hash(config),
+        config_hash=configuration_hash(config),
     )
     rollout = store.current(at.agent)
     if rollout is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-from agentcanary.config.durations import UNITS, format_duration
+from agentcanary.durations import UNITS, format_duration
 from agentcanary_analysis.metrics import Kind
 
 _LARGE = math.log(1e6)

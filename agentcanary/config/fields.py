@@ -18,8 +18,8 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from agentcanary.config.durations import PATTERN, checked_seconds, parse_duration
 from agentcanary.config.values import Extractor, Log, Place, SpanMode, Target, Webhook
+from agentcanary.durations import PATTERN, checked_seconds, parse_duration
 from agentcanary.plan import MINUTE
 
 _LARGEST = 1e12

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, Validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from agentcanary.config.durations import MAX_SECONDS, format_duration
 from agentcanary.config.fields import (
     AgentName,
     Count,
@@ -37,6 +36,7 @@ from agentcanary.config.fields import (
     Weight,
 )
 from agentcanary.config.values import Log, Privacy, SpanMode
+from agentcanary.durations import MAX_SECONDS, format_duration
 from agentcanary.plan import DAY, MINUTE, Advance, OnInconclusive, Pinned
 
 

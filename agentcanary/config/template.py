@@ -5,7 +5,7 @@ A line of ``# `` and text explains; what else begins with ``#`` is a setting, ne
 
 from __future__ import annotations
 
-from agentcanary.config.durations import format_duration
+from agentcanary.durations import format_duration
 from agentcanary.presets import PRESETS
 
 _TEMPLATE = """\

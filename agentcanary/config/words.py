@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agentcanary.config.durations import format_duration
 from agentcanary.config.shown_urls import shown_url, shown_webhook
 from agentcanary.config.values import Config, Log, Webhook
+from agentcanary.durations import format_duration
 from agentcanary.plan import Advance, Criterion, Plan, Stage
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.metrics import Direction, Kind, Metric

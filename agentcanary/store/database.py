@@ -20,6 +20,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import Table
 
+from agentcanary.config.shown_urls import shown_url
 from agentcanary.errors import AgentCanaryError, ConflictError, StoreError, StoreRefusedError
 from agentcanary.store.files import locked, refuse_network_file_system
 from agentcanary.store.migrations import HEAD, migrate, revision_of
@@ -68,7 +69,9 @@ class Database:
         try:
             self._url: URL = make_url(url)
         except ArgumentError as error:
-            raise StoreRefusedError(f"store: {url!r} is not a URL; write sqlite:///path/to/file.sqlite3") from error
+            raise StoreRefusedError(
+                f"store: {shown_url(url)} is not a URL; write sqlite:///path/to/file.sqlite3"
+            ) from error
         if self._url.get_backend_name() != "sqlite" or self._url.database in (None, "", ":memory:"):
             raise StoreRefusedError(f"store: {self.name} is not supported; write sqlite:///path/to/file.sqlite3")
         self._path = Path(self._url.database or "")

@@ -196,7 +196,7 @@ def test_every_reason_that_holds_it_is_shown_and_the_next_step_too() -> None:
     data = status_data(seen(after=900, workers=[worker()]))
     assert data["verdict"] == "hold"
     assert data["reasons"] == [
-        "stage initial lasts 900 s more",
+        "stage initial lasts 15m more",
         "stage initial needs 50 more counted canary conversations",
     ]
     assert data["next"] == ["Nothing to do: it goes on by itself. agentcanary watch follows it."]

@@ -19,8 +19,8 @@ from agentcanary.config import (
     load_config,
     parse_config,
 )
-from agentcanary.config.durations import format_duration, parse_duration
 from agentcanary.config.sections import FileSection, Section
+from agentcanary.durations import format_duration, parse_duration
 from agentcanary.plan import DAY, HOUR, MINUTE, Advance, Criterion, OnInconclusive, Pinned
 from agentcanary_analysis.metrics import Direction, Kind, Metric
 

@@ -243,7 +243,7 @@ def test_a_restarted_process_goes_on_where_it_stopped(store: Store, clock: Clock
     again = controller(store, clock, inbox, owner="another process")
     held = again.tick()
     assert held is not None
-    assert held.reasons[0] == "stage tenth lasts 129 s more"
+    assert held.reasons[0] == "stage tenth lasts 2m10s more"
     assert current(store).stage_started_at == begun.stage_started_at
     clock.now += 130.0
     advanced = again.tick()

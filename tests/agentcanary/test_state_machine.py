@@ -117,7 +117,7 @@ ORDER: list[tuple[Condition, Verdict, Phase, str]] = [
     (harmed, Verdict.ROLLBACK, Phase.ROLLED_BACK, "harm is proven: error_rate"),
     (paused, Verdict.HOLD, Phase.PAUSED, "paused (manual)"),
     (invalid, Verdict.HOLD, Phase.PROGRESSING, "cannot be trusted: sample ratio"),
-    (too_early, Verdict.HOLD, Phase.PROGRESSING, "lasts 3599 s more"),
+    (too_early, Verdict.HOLD, Phase.PROGRESSING, "lasts 59m59s more"),
     (too_few, Verdict.HOLD, Phase.PROGRESSING, "needs 1 more counted canary conversations"),
     (suspect, Verdict.HOLD, Phase.PROGRESSING, "error_rate_increase < 0.10: suspect"),
     (no_data, Verdict.HOLD, Phase.PROGRESSING, "no data; nobody records it"),
@@ -187,7 +187,7 @@ def test_the_whole_ladder_ends_in_a_promotion_after_the_bake() -> None:
     rollout = advance(rollout, Look(findings=GOOD), now=6_000).rollout
     assert (rollout.current_stage.name, rollout.phase) == ("full", Phase.PROGRESSING)
     baking = advance(rollout, Look(findings=Findings()), now=6_000 + PLAN.bake - 1)
-    assert "lasts 1 s more" in baking.reasons[0]
+    assert "lasts 1s more" in baking.reasons[0]
     done = advance(rollout, Look(findings=Findings()), now=6_000 + PLAN.bake)
     assert done.rollout.phase is Phase.PROMOTED
     assert [effect.event for effect in done.effects] == ["weight", "promoted"]
