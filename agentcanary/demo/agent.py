@@ -31,7 +31,7 @@ from agentcanary.pins import PinKeeper
 
 FOLDER = "AGENTCANARY_DEMO_FOLDER"
 _CHUNKS = 4
-_DEADLINE = 1.0
+_DEADLINE = 2.0
 
 
 class Message(BaseModel):

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from agentcanary.demo.turns import SeenTurn
+from agentcanary.snapshot import HANDOVER
 
 # Real seconds within which every worker follows a rollback; until then two of them may disagree.
-EVERY_WORKER_KNOWS = 1.0
+EVERY_WORKER_KNOWS = HANDOVER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,9 +142,9 @@ class TestStickiness:
         )
         assert (found.moved, found.broken, found.share) == (1, (), None)
 
-    def test_workers_may_disagree_for_a_second_after_a_rollback_and_no_longer(self) -> None:
-        seen = turns((CANARY, 1.0), (STABLE, 5.1), (CANARY, 5.9), (STABLE, 6.1))
-        late = turns((CANARY, 1.0), (STABLE, 5.1), (CANARY, 6.1), (STABLE, 6.2))
+    def test_workers_may_disagree_for_two_seconds_after_a_rollback_and_no_longer(self) -> None:
+        seen = turns((CANARY, 1.0), (STABLE, 5.1), (CANARY, 6.9), (STABLE, 7.1))
+        late = turns((CANARY, 1.0), (STABLE, 5.1), (CANARY, 7.1), (STABLE, 7.2))
         for found, moved in ((seen, 1), (late, 0)):
             assert stickiness(found, stable=STABLE, weight_changes=[], taken_back_at=5.0).moved == moved
 
@@ -154,7 +154,7 @@ class TestStickiness:
             ([(CANARY, 1.0), (STABLE, 2.0)], None),
             ([(STABLE, 1.0), (CANARY, 2.0)], None),
             ([(CANARY, 1.0), (STABLE, 2.0)], 3.0),
-            ([(STABLE, 1.0), (CANARY, 5.5), (STABLE, 7.0)], 5.0),
+            ([(STABLE, 1.0), (CANARY, 5.5), (STABLE, 8.0)], 5.0),
         ],
         ids=["canary to stable", "stable to canary", "before the rollback", "to the canary after the rollback"],
     )
