@@ -92,6 +92,7 @@ class RolloutView:
         stage: Name of the current stage.
         weight: Share of new units that the canary gets.
         max_weight: The largest weight that this rollout ever had: units with a bucket above it were never ambiguous.
+        min_weight: The smallest one: units with a bucket below it were the canary's in every epoch.
         previous_epoch: The epoch before, -1 for none.
         previous_weight: Its weight.
         handover_until: Unix time until which new units are still assigned in the previous epoch, because other
@@ -113,6 +114,7 @@ class RolloutView:
     stage: str = ""
     weight: float = 0.0
     max_weight: float = 0.0
+    min_weight: float = 0.0
     previous_epoch: int = -1
     previous_weight: float = 0.0
     handover_until: float = 0.0

@@ -34,6 +34,7 @@ from agentcanary.outcomes import Judge, Outcome, Record
 from agentcanary.pins import PinKeeper
 from agentcanary.recorder import Recorder
 from agentcanary.security import keyed_hash, new_secret
+from agentcanary.settled import Settling
 from agentcanary.snapshot import SnapshotKeeper
 from agentcanary.store import Store
 from agentcanary.telemetry import Telemetry
@@ -100,6 +101,7 @@ class Canary:
             clock=self.clock,
             stale_after=config.stale_after / self.clock.speed,
             on_failure=self.degraded,
+            settling=Settling(self.store, agent=config.agent, tell=self.pins.settle, speed=self.clock.speed),
         )
         self.recorder = Recorder(
             self.store,

@@ -2,6 +2,7 @@
 
 The framework's threads may all be busy with the agent's own work, so two of ours ask the store. Only a unit whose arm
 depends on what it was given before comes here (``assignment.needs_pin``), and only at its first turn in this process.
+In steady state the split decides nearly all of these without the store (``settled.py``).
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
-from hashlib import blake2b
 from queue import SimpleQueue
 from typing import Protocol
 
 from agentcanary.assignment import Assignment, Buckets, Pin, RolloutView, assign, fall_back, follow, must_store
 from agentcanary.seen import Recent
+from agentcanary.settled import Settled, digest
 from agentcanary_analysis.aggregates import Arm
 
 # A look-up takes 0.05 ms. On an overloaded machine 50 ms were missed by one in five hundred, and each of those could
@@ -54,6 +55,9 @@ class PinKeeper:
         degraded: Called with ``pin_lookup`` or ``pin_write`` and the error at each failure.
         deadline: Real seconds that a request waits at most.
         capacity: Pins that are at least remembered, of each arm; 65,536 keep the memory below 64 MiB.
+
+    Attributes:
+        settled: The units that need no look-up; None while there are none. Replaced whole, by another thread.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class PinKeeper:
         self._degraded = degraded
         self._deadline = deadline
         self._capacity = capacity
+        self.settled: Settled | None = None
         self._lock = threading.Lock()
         self._pid = 0
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -80,7 +85,7 @@ class PinKeeper:
         """The assignment of a unit that this process has seen lately; asks nobody."""
         if view.rollout != self._rollout:
             return None
-        key = _key(unit)
+        key = digest(unit)
         pin = self._canary.get(key) or self._others.get(key)
         if pin is None:
             return None
@@ -98,6 +103,9 @@ class PinKeeper:
             now: Unix time in seconds.
             fresh: False when the view is too old to assign new units by it.
         """
+        split = self._split(view, unit, buckets, now=now, fresh=fresh)
+        if split is not None:
+            return split
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Assignment] = loop.create_future()
 
@@ -118,6 +126,9 @@ class PinKeeper:
         self, view: RolloutView, unit: str, buckets: Buckets, *, now: float, fresh: bool
     ) -> Assignment:
         """``resolve`` for code without an event loop."""
+        split = self._split(view, unit, buckets, now=now, fresh=fresh)
+        if split is not None:
+            return split
         answered = threading.Event()
         answers: list[Assignment] = []
 
@@ -130,6 +141,14 @@ class PinKeeper:
             return answers[0]
         return self._expired(job)
 
+    def settle(self, settled: Settled | None) -> None:
+        """From now on these units need no look-up.
+
+        Args:
+            settled: Which; None for nobody.
+        """
+        self.settled = settled
+
     def close(self) -> None:
         """End the threads; a later ``resolve`` starts them again."""
         with self._lock:
@@ -141,6 +160,15 @@ class PinKeeper:
                 jobs.put(None)
             for thread in threads:
                 thread.join(timeout=5.0)
+
+    def _split(self, view: RolloutView, unit: str, buckets: Buckets, *, now: float, fresh: bool) -> Assignment | None:
+        """The assignment of a unit that the split decides; None for one that must be looked up."""
+        settled = self.settled
+        if settled is None or not fresh or now < view.handover_until or not settled.decides(view, unit, buckets):
+            return None
+        assignment = assign(view, unit, buckets, now=now, fresh=True)
+        self._remember(view, unit, assignment.pin)
+        return assignment
 
     def _submit(self, job: _Job) -> bool:
         if self._pid != os.getpid():
@@ -221,7 +249,7 @@ class PinKeeper:
             self._forget(view.rollout)
         # A handful of different pins: one object each.
         pin = self._same.setdefault(pin, pin)
-        (self._canary if pin.arm is Arm.CANARY else self._others).put(_key(unit), pin)
+        (self._canary if pin.arm is Arm.CANARY else self._others).put(digest(unit), pin)
 
     def _forget(self, rollout: str) -> None:
         # Of their own, so that the many pins of stable never push out one of the canary.
@@ -266,11 +294,6 @@ class _Job:
 
     def fallen_back(self) -> Assignment:
         return fall_back(assign(self.view, self.unit, self.buckets, now=self.now, fresh=self.fresh))
-
-
-def _key(unit: str) -> bytes:
-    # A digest is smaller than most ids, and of one size: what clients send does not decide how much memory we take.
-    return blake2b(unit.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _settle(answer: asyncio.Future[Assignment], assignment: Assignment) -> None:

@@ -189,6 +189,7 @@ def view_of(agent: str, rollout: Rollout | None, *, stable: str, canary: str | N
         stage=rollout.current_stage.name,
         weight=0.0 if left else rollout.weight,
         max_weight=max(epoch.weight for epoch in rollout.epochs),
+        min_weight=min(epoch.weight for epoch in rollout.epochs),
         previous_epoch=-1 if before is None else before.number,
         previous_weight=0.0 if before is None else before.weight,
         handover_until=rollout.weight_changed_at + handover if rising else 0.0,

@@ -15,6 +15,7 @@ from agentcanary.assignment import RolloutView
 from agentcanary.clock import Clock
 from agentcanary.errors import AgentCanaryError
 from agentcanary.rollout import Rollout, view_of
+from agentcanary.settled import Settling
 from agentcanary.store.workers import DEAD_AFTER
 
 log = structlog.get_logger("agentcanary")
@@ -22,6 +23,8 @@ log = structlog.get_logger("agentcanary")
 POLL_EVERY = 0.25
 HANDOVER = 2.0
 _CONFIRMATION = 10.0
+# Until a pin of the hand-over, whose request began at its very end, is certainly written.
+_PINNED_WITHIN = 1.0
 
 
 class RolloutSource(Protocol):
@@ -52,6 +55,7 @@ class SnapshotKeeper:
         stale_after: Real seconds.
         poll_every: Real seconds between two polls.
         on_failure: Called with the name of a degraded mode whenever a poll fails.
+        settling: Loads which units need no look-up, at every poll past the hand-over; None to look up all.
         monotonic: Real seconds that never go back.
 
     Attributes:
@@ -71,6 +75,7 @@ class SnapshotKeeper:
         stale_after: float = 10.0,
         poll_every: float = POLL_EVERY,
         on_failure: Callable[[str], None] = lambda _: None,
+        settling: Settling | None = None,
         monotonic: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._source = source
@@ -80,7 +85,8 @@ class SnapshotKeeper:
         self._clock = clock
         self._handover = HANDOVER * clock.speed
         self._dead_after = DEAD_AFTER * clock.speed
-        self._settled: float | None = None
+        self._behind_everybody: float | None = None
+        self._settling = settling
         self._stale_after = stale_after
         self._poll_every = poll_every
         self._on_failure = on_failure
@@ -136,6 +142,7 @@ class SnapshotKeeper:
                 # Until the poll after the next one: it will have been asked again by then.
                 until = self._clock() + 2 * self._poll_every * self._clock.speed
                 self.view = replace(self.view, handover_until=max(self.view.handover_until, until))
+        self._settle(rollout)
         return True
 
     def _behind(self, rollout: Rollout | None) -> bool:
@@ -144,13 +151,29 @@ class SnapshotKeeper:
         A worker gave its units by the old weight until it saw the new one, and a backlog may keep them from the
         store for longer than a hand-over lasts. Until they are there, nobody can know that they are on stable.
         """
-        if rollout is None or rollout.phase.ended or rollout.weight_changed_at == self._settled:
+        if rollout is None or rollout.phase.ended or rollout.weight_changed_at == self._behind_everybody:
             return False
         everybody_saw_it = rollout.weight_changed_at + self._handover / 2
         if self._source.watermark(self._agent, self._clock(), dead_after=self._dead_after) < everybody_saw_it:
             return rollout.weight > 0
-        self._settled = rollout.weight_changed_at
+        self._behind_everybody = rollout.weight_changed_at
         return False
+
+    def _settle(self, rollout: Rollout | None) -> None:
+        """Load what needs no look-up, once nothing that was given by another weight can still be on its way."""
+        if self._settling is None:
+            return
+        now, view = self._clock(), self.view
+        over = now >= view.handover_until + _PINNED_WITHIN * self._clock.speed
+        if rollout is None or not (view.open and over and rollout.weight_changed_at == self._behind_everybody):
+            self._settling.unsettle()
+            return
+        try:
+            self._settling.poll(rollout, now)
+        except AgentCanaryError as error:
+            # Pins are looked up as before; that the view is fresh does not depend on it.
+            self._on_failure("settling")
+            log.warning("agentcanary.pins_not_settled", agent=self._agent, error=str(error))
 
     def stop_canary(self) -> None:
         """Take the canary back in this worker at once, until the store says what becomes of the rollout.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, literal_column, null, select
+from collections.abc import Sequence
+
+from sqlalchemy import bindparam, literal_column, null, select, text
 
 from agentcanary.assignment import Pin, Reason
 from agentcanary.store.batch import storable
 from agentcanary.store.database import Database, StorePart
-from agentcanary.store.schema import conversations, pins, rollouts
+from agentcanary.store.schema import EXCEPTIONAL, conversations, pins, rollouts
 from agentcanary_analysis.aggregates import Arm
 
 _BEGAN_BEFORE = Pin(Arm.STABLE, -1, Reason.BEGAN_BEFORE.value)
@@ -38,6 +40,40 @@ class Pins(StorePart):
             conversations.c.version == canary,
             literal_column("1"),
         ).where(conversations.c.agent == bindparam("agent"), conversations.c.unit == bindparam("unit"))
+        c = conversations.c
+        others = select(rollouts.c.id).where(
+            rollouts.c.agent == bindparam("agent"), rollouts.c.id != bindparam("rollout")
+        )
+        exceptions = (
+            select(pins.c.unit)
+            .where(
+                pins.c.agent == bindparam("agent"),
+                pins.c.rollout == bindparam("rollout"),
+                pins.c.created_at > bindparam("since"),
+            )
+            .union_all(
+                select(c.unit).where(
+                    c.agent == bindparam("agent"),
+                    c.rollout == bindparam("rollout"),
+                    c.cohort_at > bindparam("since"),
+                    text(EXCEPTIONAL),
+                ),
+                select(c.unit).where(
+                    c.agent == bindparam("agent"),
+                    c.rollout.in_(others.union_all(select(literal_column("''")))),
+                    c.cohort_at > bindparam("elsewhere_since"),
+                ),
+            )
+            .limit(bindparam("limit"))
+            .offset(literal_column("0"))
+        )
+        mine = select(c.unit).where(c.agent == bindparam("agent"), c.unit >= bindparam("after"))
+        until = mine.order_by(c.unit).limit(literal_column("1")).offset(bindparam("rows"))
+        elsewhere = mine.where(c.rollout != bindparam("rollout"), c.last_turn_at > bindparam("active_since"))
+        self._exceptions = database.compiled(exceptions)
+        self._until = database.compiled(until)
+        self._elsewhere = database.compiled(elsewhere.where(c.unit < bindparam("until")))
+        self._elsewhere_last = database.compiled(elsewhere)
         insert = database.insert(pins).on_conflict_do_nothing()
         self._look_up = database.compiled(pinned.union_all(recorded))
         self._insert = database.compiled(insert)
@@ -81,3 +117,41 @@ class Pins(StorePart):
             return pin
         ((arm, epoch, excluded, fallback, *_),) = self._database.fetch(self._read_back, (agent, unit, rollout))
         return Pin(Arm(arm), epoch, excluded, bool(fallback))
+
+    def exceptions(
+        self, agent: str, rollout: str, *, since: float, elsewhere_since: float, limit: int
+    ) -> Sequence[str]:
+        """Units that the split of a rollout did not decide, however they were kept; some of them twice.
+
+        Args:
+            agent: Name of the agent.
+            rollout: Id of the rollout.
+            since: Those that were pinned, or began, after this Unix time.
+            elsewhere_since: Conversations of the agent that are not the rollout's and began after this Unix time.
+            limit: At most so many.
+        """
+        here = (agent, rollout, since)
+        found = self._database.fetch(self._exceptions, (*here, *here, agent, agent, rollout, elsewhere_since, limit))
+        return [unit for (unit,) in found]
+
+    def live_elsewhere(
+        self, agent: str, rollout: str, *, after: str, active_since: float, rows: int
+    ) -> tuple[Sequence[str], str | None]:
+        """Units that had a turn outside a rollout, of a part of all conversations: no index knows the last turns.
+
+        Args:
+            agent: Name of the agent.
+            rollout: Id of the rollout.
+            after: Where the part begins: empty, or what the part before returned.
+            active_since: Unix time of the turn, at least.
+            rows: Conversations that are read, about.
+
+        Returns:
+            The units, and where the next part begins; None after the last one.
+        """
+        ends = self._database.fetch(self._until, (agent, after, rows))
+        sought = (agent, after, rollout, active_since)
+        if not ends:
+            return [unit for (unit,) in self._database.fetch(self._elsewhere_last, sought)], None
+        until: str = ends[0][0]
+        return [unit for (unit,) in self._database.fetch(self._elsewhere, (*sought, until))], until

@@ -65,8 +65,12 @@ pins = Table(
     Column("fallback", SmallInteger, nullable=False),
     Column("created_at", Double, nullable=False),
     PrimaryKeyConstraint("agent", "unit", "rollout"),
+    Index("pins_newest", "agent", "rollout", "created_at"),
     sqlite_with_rowid=False,
 )
+
+# Conversations of a rollout that its split did not decide; a query that names them by this text finds the index.
+EXCEPTIONAL = "rollout != '' AND (excluded IS NOT NULL OR (arm = 'canary' AND on_canary = 0))"
 
 conversations = Table(
     "conversations",
@@ -94,6 +98,15 @@ conversations = Table(
     Column("turn_log", Text, nullable=False),
     PrimaryKeyConstraint("agent", "unit", "rollout"),
     Index("conversations_cohort", "agent", "rollout", "cohort_at"),
+    # Few, so that it costs the other turns nothing.
+    Index(
+        "conversations_exceptional",
+        "agent",
+        "rollout",
+        "cohort_at",
+        sqlite_where=text(EXCEPTIONAL),
+        postgresql_where=text(EXCEPTIONAL),
+    ),
 )
 
 outcomes = Table(

@@ -54,6 +54,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("agent", "unit", "rollout"),
     )
     op.create_index("conversations_cohort", "conversations", ["agent", "rollout", "cohort_at"], unique=False)
+    exceptional = "rollout != '' AND (excluded IS NOT NULL OR (arm = 'canary' AND on_canary = 0))"
+    op.create_index(
+        "conversations_exceptional",
+        "conversations",
+        ["agent", "rollout", "cohort_at"],
+        unique=False,
+        sqlite_where=sa.text(exceptional),
+        postgresql_where=sa.text(exceptional),
+    )
     op.create_table(
         "counted_assignments",
         sa.Column("rollout", sa.String(), nullable=False),
@@ -157,6 +166,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("agent", "unit", "rollout"),
         sqlite_with_rowid=False,
     )
+    op.create_index("pins_newest", "pins", ["agent", "rollout", "created_at"], unique=False)
     op.create_table(
         "rollouts",
         sa.Column("id", sa.String(), nullable=False),
