@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.special import gammaln, xlog1py, xlogy
 
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.one_look import Claim
@@ -79,4 +79,7 @@ def _likely_counts(arm: str, rate: float, units: int) -> tuple[NDArray[np.int64]
         raise ValueError(f"{arm}_units must be positive, got {units}")
     reach = 7 * math.sqrt(units * rate * (1 - rate)) + 20
     counts = np.arange(max(0, math.floor(units * rate - reach)), min(units, math.ceil(units * rate + reach)) + 1)
-    return counts, binom.pmf(counts, units, rate)
+    # On the logarithm: rates as small as a double can be are legal too.
+    log_chance = gammaln(units + 1) - gammaln(counts + 1) - gammaln(units - counts + 1)
+    chance = np.exp(log_chance + xlogy(counts, rate) + xlog1py(units - counts, -rate))
+    return counts, chance / chance.sum()

@@ -185,7 +185,8 @@ def ratio_limits(
     def excess(log_ratio: FloatArray) -> FloatArray:
         return score_statistic(*counts, ratio=np.exp(log_ratio)[..., None])
 
-    low, high = np.exp(_crossings(excess, start - half, start + half, z, -60.0, 60.0))
+    # Sorted, because at a confidence near zero the ends meet but for rounding.
+    low, high = np.sort(np.exp(_crossings(excess, start - half, start + half, z, -60.0, 60.0)), axis=0)
     return np.where(some_c, low, 0.0), np.where(some_s, high, np.inf)
 
 
