@@ -40,6 +40,7 @@ _STARTS_WITHIN = 30.0
 _POLL = 0.2
 # After the last decision: so that users on a version that was taken back are seen to move.
 _SETTLES = 3.0
+_WRITTEN_WITHIN = 1.0
 _CLOCKS_MEET_AFTER = 20.0
 
 
@@ -116,6 +117,7 @@ class _Demo:
         self._turns = _Lines(folder / TURNS)
         self._seen: list[SeenTurn] = []
         self._told: set[Event] = set()
+        self._violations: list[Event] = []
         self._degraded: dict[str, Mapping[str, int]] = {}
         self._zero = 0.0
 
@@ -143,7 +145,7 @@ class _Demo:
             # The users first: nobody's turn is to break off because the server ends.
             for process in reversed(started):
                 process.stop(within=8.0)
-        self._tell_news()
+        self._tell_news(final=True)
         try:
             return self._summary()
         finally:
@@ -189,14 +191,14 @@ class _Demo:
                     f"{process.module} ended by itself with exit code {process.exit_code}:\n{process.last_words()}"
                 )
 
-    def _tell_news(self) -> bool:
-        """Tell what is new; True when everything is decided."""
-        news: list[Event] = []
+    def _tell_news(self, *, final: bool = False) -> bool:
+        """Tell what is new, the latest only when it is final; True when everything is decided."""
+        audited: list[Event] = []
         done = len(self._scenarios) > 0 and any(not decided(one, None) for one in self._scenarios)
         for one in self._scenarios:
             rollout = self._store.current(one.name)
             if rollout is not None:
-                news += events_of(rollout, self._store.audit(rollout.id))
+                audited += events_of(rollout, self._store.audit(rollout.id))
             done = done and decided(one, rollout)
             for worker in self._store.workers(one.name):
                 self._degraded[worker.id] = worker.degraded
@@ -206,7 +208,10 @@ class _Demo:
             if seen.violation_at is not None:
                 text = f"{seen.version} gives away an address in {seen.conversation}"
                 clock = self._timing.meets + (seen.violation_at - self._timing.meets) * self._timing.speed
-                news.append(Event(at=clock, scenario=seen.scenario, text=text, style="bad"))
+                self._violations.append(Event(at=clock, scenario=seen.scenario, text=text, style="bad"))
+        # What was written a moment later may have happened before.
+        settled = self._timing.clock() - (0.0 if final else _WRITTEN_WITHIN * self._timing.speed)
+        news = [event for event in (*audited, *self._violations) if event.at <= settled]
         for event in sorted(set(news) - self._told, key=lambda event: event.at):
             self._told.add(event)
             clock = event.at - self._zero

@@ -55,7 +55,7 @@ _TODAY = Behaviour(failing=0.12, solving=0.88, latency=0.120)
 SCENARIOS = (
     Scenario(
         name="better",
-        about="a quarter of the errors, solves more, answers twice as fast",
+        about="a quarter of the errors, solves more, twice as fast",
         promise=Promise.PROMOTED,
         stable=_TODAY,
         canary=Behaviour(failing=0.03, solving=0.97, latency=0.060),
@@ -72,7 +72,7 @@ SCENARIOS = (
     ),
     Scenario(
         name="unsafe",
-        about="as good as today's, but can be talked into leaking data",
+        about="as good, but can be talked into leaking data",
         promise=Promise.STOPPED,
         stable=_TODAY,
         canary=replace(_TODAY, gives_in=True),
