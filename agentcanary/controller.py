@@ -17,6 +17,7 @@ import structlog
 from agentcanary.clock import Clock
 from agentcanary.effects.delivery import deliver
 from agentcanary.effects.notifications import Notifier
+from agentcanary.errors import ConflictError
 from agentcanary.looking import counted_metrics, findings_of
 from agentcanary.plan import Plan
 from agentcanary.rollout import Audit, Phase, Rollout, Transition, Verdict
@@ -194,5 +195,7 @@ class ControlThread:
     def _safely(self, step: Callable[[], object]) -> None:
         try:
             step()
+        except ConflictError:
+            return  # Somebody else changed the rollout meanwhile: the next look sees it. Nothing was decided.
         except Exception as error:  # noqa: BLE001 (whatever failed, the next look may succeed, and nothing was decided)
             self._on_failure("controller", error)

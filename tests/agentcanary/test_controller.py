@@ -4,6 +4,7 @@ without the store.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agentcanary.assignment import RolloutView, assign, bucket
-from agentcanary.controller import Controller
+from agentcanary.controller import Controller, ControlThread
 from agentcanary.effects.events import Notification
 from agentcanary.errors import ConflictError, StoreError
 from agentcanary.outcomes import Outcome, Record, TurnEnded, TurnOutcome, TurnStarted
@@ -320,3 +321,28 @@ def test_looks_are_kept_once_a_minute_and_whenever_something_changes(store: Stor
     looks = store.looks(current(store).id)
     assert [round(look.at - 1_000_000.0) for look in looks] == [0, 10, 70, 130, 190]
     assert "findings" in looks[0].look
+
+
+def test_the_thread_goes_on_after_a_failed_look_and_counts_no_conflict(store: Store, clock: Clock) -> None:
+    seen: list[str] = []
+    enough = threading.Event()
+
+    class Scripted(Controller):
+        def tick(self) -> Transition | None:
+            seen.append("look")
+            if len(seen) == 1:
+                raise ConflictError("an operator was faster")
+            if len(seen) == 2:
+                raise StoreError("the disk is full")
+            enough.set()
+            return None
+
+    failures: list[str] = []
+    scripted = Scripted(
+        store, agent="support", stable="v1", canary=None, plan=PLAN, clock=clock, owner="one", notify=Inbox()
+    )
+    thread = ControlThread(scripted, every=0.01, on_failure=lambda kind, error: failures.append(f"{kind}: {error}"))
+    thread.start()
+    assert enough.wait(10.0)
+    thread.stop()
+    assert failures == ["controller: the disk is full"]
