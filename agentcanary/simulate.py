@@ -79,6 +79,7 @@ def simulate(
     runs: int,
     rng: np.random.Generator,
     look_every: int = 200,
+    look_growth: float = 0.0,
     max_conversations: int = 60_000,
     conversations_per_hour: float = 200.0,
 ) -> OperatingCharacteristics:
@@ -90,6 +91,8 @@ def simulate(
         runs: Rollouts to simulate.
         rng: Source of randomness.
         look_every: Conversations of both arms between two looks.
+        look_growth: Looks move apart to this share of the conversations so far, where that is more: a long rollout
+            then takes a number of looks that grows with the logarithm of its length.
         max_conversations: Conversations after which a rollout without an end counts as holding.
         conversations_per_hour: Traffic, for the stages' durations.
 
@@ -99,10 +102,12 @@ def simulate(
     for name, value in (("runs", runs), ("look_every", look_every), ("conversations_per_hour", conversations_per_hour)):
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")
+    if not 0 <= look_growth < 1:
+        raise ValueError(f"look_growth must be a share below 1, got {look_growth} (write 0.03 for 3 %)")
     simulation = _Simulation(plan, truth, runs, rng)
     done = 0
     while done < max_conversations and simulation.running.size:
-        size = min(look_every, max_conversations - done)
+        size = min(max(look_every, int(look_growth * done)), max_conversations - done)
         done += size
         simulation.draw(size)
         simulation.look(now=done / conversations_per_hour * _HOUR, done=done)

@@ -297,6 +297,8 @@ def _distance(
 
 def _nearest(enough: Callable[[float], float], start: float, farthest: float) -> float | None:
     """The value nearest to ``start`` from which on ``enough`` is positive; None if it never is."""
+    if enough(start) >= 0:
+        return start  # within the floor alone, of which so many units are enough
     end = start + (farthest - start) * (1 - 1e-9)
     if enough(end) < 0:
         return None
