@@ -2,6 +2,10 @@
 
 A resampled proportion is a binomial draw. A resampled quantile is the value at a random rank, one beta draw. Means and
 ratios resample the 200 hash buckets of an epoch and arm. All of them keep the epochs apart and are drawn at once.
+
+By simulation (``benchmarks/sim_coverage.py``) a nominal 95 % covers 94 to 95 % of proportions from ten events and ten
+units without one an arm, 92 % at three; of quantiles from twenty values beyond the quantile an arm, 88 % at three.
+Where there are fewer, ``ratio_interval`` and ``stratified_quantile_ratio_interval`` keep their level.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 A ratio (errors per turn) is summed over turns but randomised by conversation: its variance is that of the
 conversations' deviations, linearised. Everything else is Welch's.
+
+By simulation (``benchmarks/sim_coverage.py``) a nominal 95 % covers 94 % and more from 30 values an arm; of values as
+skewed as a cost (lognormal) or as stars that are nearly all five from 200 values an arm, 91 to 93 % at 30 to 50.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Intervals of a proportion, and of the ratio and the difference of two. Pure.
 
 All of them have width and stay inside their range at 0 and at all units. Ratios are over epochs: scores are added,
-never counts.
+never counts. By enumeration (``benchmarks/sim_coverage.py``) the coverage of a nominal 95 %, averaged over rates within
+10 % of each other, is 94.4 % or more wherever both arms expect five events and five units without one; below that
+93.3 % or more for two arms, and 90 % for Wilson's interval of one, where Clopper and Pearson's keeps its level always.
 """
 
 from __future__ import annotations
