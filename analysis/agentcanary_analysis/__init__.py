@@ -35,8 +35,10 @@ if TYPE_CHECKING:
         tempered_events,
     )
     from agentcanary_analysis.conditional import conditional_p_value
+    from agentcanary_analysis.confidence_sequences import best_kappa, normal_mixture_bound
     from agentcanary_analysis.enumerated_power import enumerated_power
-    from agentcanary_analysis.evidence import ArmSummary, Evidence, Interval, Status
+    from agentcanary_analysis.evalues import Growth, Question, conditional_binomial, mixture
+    from agentcanary_analysis.evidence import ArmSummary, Evidence, Interval, Status, assess
     from agentcanary_analysis.group_sequential import (
         crossing_probabilities,
         hwang_shih_decani_spending,
@@ -92,8 +94,10 @@ if TYPE_CHECKING:
         sorted_quantile_interval,
         upper_limit_needs,
     )
+    from agentcanary_analysis.sample_ratio import log_e_sample_ratio
     from agentcanary_analysis.scheduled_looks import ScheduledLook, information_time, look_levels, scheduled_looks
-    from agentcanary_analysis.verdict import CheckFinding, Findings, SampleRatio
+    from agentcanary_analysis.two_by_two import two_by_two
+    from agentcanary_analysis.verdict import CheckFinding, Findings, SampleRatio, judge
 
 _HOMES = {
     "aggregates": ["Aggregates", "Arm", "Cell", "Epoch", "Safety", "Tally"],
@@ -109,8 +113,10 @@ _HOMES = {
     "checks": ["Boundary", "Check", "CheckError", "check_name", "parse_check", "relative_boundary"],
     "clusters": ["Tempered", "cluster_tallies", "clusters_with_event", "repeat_factor", "tempered_events"],
     "conditional": ["conditional_p_value"],
+    "confidence_sequences": ["best_kappa", "normal_mixture_bound"],
     "enumerated_power": ["enumerated_power"],
-    "evidence": ["ArmSummary", "Evidence", "Interval", "Status"],
+    "evalues": ["Growth", "Question", "conditional_binomial", "mixture"],
+    "evidence": ["ArmSummary", "Evidence", "Interval", "Status", "assess"],
     "group_sequential": [
         "crossing_probabilities",
         "hwang_shih_decani_spending",
@@ -160,8 +166,10 @@ _HOMES = {
         "sorted_quantile_interval",
         "upper_limit_needs",
     ],
+    "sample_ratio": ["log_e_sample_ratio"],
     "scheduled_looks": ["ScheduledLook", "information_time", "look_levels", "scheduled_looks"],
-    "verdict": ["CheckFinding", "Findings", "SampleRatio"],
+    "two_by_two": ["two_by_two"],
+    "verdict": ["CheckFinding", "Findings", "SampleRatio", "judge"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -182,6 +190,7 @@ __all__ = [
     "Epoch",
     "Evidence",
     "Findings",
+    "Growth",
     "Interval",
     "Kind",
     "Limits",
@@ -189,6 +198,7 @@ __all__ = [
     "OneLook",
     "Proportion",
     "Provable",
+    "Question",
     "Safety",
     "SampleRatio",
     "ScheduledLook",
@@ -197,7 +207,9 @@ __all__ = [
     "Tally",
     "Tempered",
     "Unknown",
+    "assess",
     "bca_interval",
+    "best_kappa",
     "boundary_test",
     "bucket_draws",
     "can_prove",
@@ -208,6 +220,7 @@ __all__ = [
     "cluster_tallies",
     "clustered_interval",
     "clusters_with_event",
+    "conditional_binomial",
     "conditional_p_value",
     "crossing_probabilities",
     "effective_clusters",
@@ -220,7 +233,9 @@ __all__ = [
     "hours_to_decide",
     "hwang_shih_decani_spending",
     "information_time",
+    "judge",
     "log_delta_interval",
+    "log_e_sample_ratio",
     "look_levels",
     "mantel_haenszel_ratio",
     "mean_difference_interval",
@@ -228,7 +243,9 @@ __all__ = [
     "mean_test",
     "mee_interval",
     "miettinen_nurminen_interval",
+    "mixture",
     "newcombe_interval",
+    "normal_mixture_bound",
     "obrien_fleming_bounds",
     "obrien_fleming_spending",
     "order_statistic_ranks",
@@ -258,6 +275,7 @@ __all__ = [
     "standardised_quantiles",
     "stratified_quantile_ratio_interval",
     "tempered_events",
+    "two_by_two",
     "upper_limit_needs",
     "wilson_interval",
 ]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from agentcanary_analysis.checked_input import checked_type, float_array
 from agentcanary_analysis.metrics import Direction
 
 FloatArray = npt.NDArray[np.float64]
@@ -56,7 +57,12 @@ def log_sum_exp(values: FloatArray) -> FloatArray:
 
 
 def mixture(growth: Growth) -> FloatArray:
-    """Log e-value of a mixture over its alternatives, on all epochs, shape (batch,)."""
+    """Log e-value of a mixture over its alternatives, on all epochs, shape (batch,).
+
+    Args:
+        growth: From one of the kernels.
+    """
+    checked_type("growth", growth, Growth)
     return log_sum_exp(growth.log_e.sum(axis=1) + growth.log_prior)
 
 
@@ -121,6 +127,8 @@ def conditional_binomial(
     >>> mixture(growth).round(3)
     array([0.494])
     """
+    checked_type("question", question, Question)
+    checked_type("worse", worse, Direction)
     canary, stable, weights = np.broadcast_arrays(
         checked_counts(canary_events, "canary_events"),
         checked_counts(stable_events, "stable_events"),
@@ -165,7 +173,7 @@ def checked_counts(values: npt.ArrayLike, name: str) -> FloatArray:
     Raises:
         ValueError: If one is negative or not finite.
     """
-    counts = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    counts = np.atleast_2d(float_array(name, values))
     legal = (counts >= 0) & (counts < np.inf)
     if not legal.all():
         raise ValueError(f"{name} must be finite and not negative, got {counts[~legal].flat[0]}")
@@ -178,7 +186,7 @@ def checked_weights(values: npt.ArrayLike) -> FloatArray:
     Raises:
         ValueError: If one is outside [0, 1].
     """
-    weights = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    weights = np.atleast_2d(float_array("weight", values))
     legal = (weights >= 0) & (weights <= 1)
     if not legal.all():
         raise ValueError(f"weight must be between 0 and 1, got {weights[~legal].flat[0]} (write 0.05 for 5 %)")

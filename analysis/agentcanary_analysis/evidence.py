@@ -132,10 +132,16 @@ def assess(
     """
     # Loaded with the first look, in the controller's thread: the processes that serve requests need no scipy.
     from agentcanary_analysis.cells import cells_of
+    from agentcanary_analysis.checked_input import checked_type
     from agentcanary_analysis.questions import Line, answer
     from agentcanary_analysis.summaries import summarise
     from agentcanary_analysis.suspicion import drift_p, suspect_p
 
+    checked_type("aggregates", aggregates, Aggregates)
+    checked_type("metric", metric, Metric)
+    checked_type("boundary", boundary, Boundary)
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight must be between 0 and 1, got {weight} (write 0.05 for 5 %)")
     for name, budget in (("alpha", alpha), ("alpha_promote", alpha_promote)):
         if not 0 < budget < 1:
             raise ValueError(f"{name} must be between 0 and 1, got {budget} (write 0.05 for 5 %)")

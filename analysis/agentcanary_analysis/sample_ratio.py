@@ -6,10 +6,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaln
 
+from agentcanary_analysis.checked_input import float_array
+
 FloatArray = npt.NDArray[np.float64]
 
 CONCENTRATION = 100.0
 ALARM = 1000.0
+_SMALLEST = 1e-300
 
 
 def log_e_sample_ratio(
@@ -40,9 +43,11 @@ def log_e_sample_ratio(
     """
     canary = _counts(canary_units, "canary_units")
     stable = _counts(stable_units, "stable_units")
-    weights = np.atleast_2d(np.asarray(weight, dtype=np.float64))
+    weights = np.atleast_2d(float_array("weight", weight))
     if not ((weights >= 0) & (weights <= 1)).all():
         raise ValueError(f"weight must be between 0 and 1, got {weights.tolist()} (write 0.05 for 5 %)")
+    if ((weights > 0) & (weights < _SMALLEST)).any():
+        raise ValueError(f"weight is too small to compute with, got {weights[weights > 0].min()}; write 0 or 0.001")
     if not 0 < concentration < np.inf:
         raise ValueError(f"concentration must be positive and finite, got {concentration}")
     canary, stable, weights = np.broadcast_arrays(canary, stable, weights)
@@ -58,7 +63,7 @@ def log_e_sample_ratio(
 
 
 def _counts(values: npt.ArrayLike, name: str) -> FloatArray:
-    counts = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    counts = np.atleast_2d(float_array(name, values))
     legal = (counts >= 0) & (counts < np.inf)
     if not legal.all():
         raise ValueError(f"{name} must be finite and not negative, got {counts[~legal].flat[0]}")

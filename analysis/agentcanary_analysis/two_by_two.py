@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from agentcanary_analysis.checked_input import checked_type
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.evalues import FloatArray, Growth, Question, checked_counts, checked_weights, distinct
 from agentcanary_analysis.metrics import Direction
@@ -69,6 +70,8 @@ def two_by_two(
     >>> bool(mixture(growth)[0] > np.log(20))
     True
     """
+    checked_type("boundary", boundary, Boundary)
+    checked_type("question", question, Question)
     canary_n, canary_k, stable_n, stable_k, weights = np.broadcast_arrays(
         checked_counts(canary_units, "canary_units"),
         checked_counts(canary_events, "canary_events"),

@@ -120,10 +120,17 @@ def judge(
         ValueError: If a criterion or check names an unknown metric, or the aggregates are impossible.
     """
     # Loaded with the first look, in the controller's thread: the processes that serve requests need no scipy.
+    from agentcanary_analysis.checked_input import checked_type
     from agentcanary_analysis.judging import Look
     from agentcanary_analysis.weighing import budget
 
-    known = {metric.name: metric for metric in metrics}
+    checked_type("aggregates", aggregates, Aggregates)
+    checked_type("attempt", attempt, int)
+    for boundary in (*criteria.values(), *(margins or {}).values()):
+        checked_type("a boundary", boundary, Boundary)
+    if not 0 <= proof_weight <= 1:
+        raise ValueError(f"proof_weight must be between 0 and 1, got {proof_weight} (write 0.05 for 5 %)")
+    known = {checked_type("a metric", metric, Metric).name: metric for metric in metrics}
     named = {*checked, *(check.metric for check in checks)}
     for name in (*criteria, *(margins or {}), *named):
         if name not in known:

@@ -51,6 +51,7 @@ NOT_MADE_BY_USERS = {
     "ClusteredInterval",
     "Evidence",
     "Findings",
+    "Growth",
     "Interval",
     "Limits",
     "OneLook",
@@ -59,7 +60,7 @@ NOT_MADE_BY_USERS = {
     "ScheduledLook",
     "Tempered",
 }
-ENUMS = {"Arm", "Change", "Claim", "Direction", "Kind", "Spread", "Status", "Unknown"}
+ENUMS = {"Arm", "Change", "Claim", "Direction", "Kind", "Question", "Spread", "Status", "Unknown"}
 
 NOT_NUMBERS: Illegal = (math.nan, "0.5", None, 1j, [])
 CONFIDENCES: Illegal = (*NOT_NUMBERS, 0, 1, -0.1, 95, math.inf)
@@ -221,6 +222,27 @@ BAD_TESTED = {"boundary": BOUNDARIES, "claim": NAMES}
 LOOKS = {"times": times, "spending": st.sampled_from([aca.pocock_spending(0.05), aca.power_spending(0.01, 3.0)])}
 BAD_LOOKS = {"times": TIMES, "spending": SPENDINGS}
 
+# Tempered counts need not be whole, so a fraction is legal here.
+E_COUNTS: Illegal = (math.nan, "3", None, 1j, -1, math.inf, [[1, 2], [3]], [1, "x"], ["3"])
+SPLIT = {"canary_units": E_COUNTS, "stable_units": E_COUNTS, "weight": (*E_COUNTS, 1.5, 95)}
+shares = st.sampled_from([0.0, 0.05, 0.5, 1.0]) | st.floats(0, 1)
+counted_units = st.sampled_from([50, 950, BILLION]) | st.integers(50, 10**6)
+few_events = st.integers(0, 50)
+
+
+def one_epoch(canary: Proportion, stable: Proportion, weight: float) -> aca.Aggregates:
+    arms = {Arm.CANARY: canary, Arm.STABLE: stable}
+    return aca.Aggregates(
+        epochs=(Epoch(number=0, weight=weight, stage=0),),
+        tallies={
+            Cell("error_rate", 0, arm): {0: Tally(n.units, n.units, float(n.events), float(n.events))}
+            for arm, n in arms.items()
+        },
+    )
+
+
+rollouts = st.builds(one_epoch, maybe_empty, maybe_empty, shares)
+
 FUNCTIONS: dict[str, Case] = {
     "Aggregates": Case(
         {"epochs": st.just(()), "histograms": st.just({}), "assigned": st.just({(0, Arm.CANARY): 5})},
@@ -277,6 +299,17 @@ FUNCTIONS: dict[str, Case] = {
             "product": (*NOT_NUMBERS, math.inf),
         },
     ),
+    "assess": Case(
+        {"aggregates": rollouts, "metric": st.just(aca.BUILT_IN[0]), "boundary": boundaries, "weight": shares},
+        {
+            "aggregates": (None, 7, {}, [Tally(1, 1)]),
+            "metric": (None, 7, "error_rate"),
+            "boundary": BOUNDARIES,
+            "weight": SHARES,
+            "alpha": CONFIDENCES,
+            "alpha_promote": CONFIDENCES,
+        },
+    ),
     "bca_interval": Case(
         {
             "draws": st.lists(st.floats(-5, 5) | st.sampled_from([math.inf, math.nan]), min_size=1, max_size=30),
@@ -290,6 +323,9 @@ FUNCTIONS: dict[str, Case] = {
             "left_out": (None, 7, [7], [(["x"], [1])]),
             "confidence": CONFIDENCES,
         },
+    ),
+    "best_kappa": Case(
+        {"intrinsic_time": st.floats(1e-6, 1e9), "alpha": alphas}, {"intrinsic_time": POSITIVE, "alpha": ALPHAS}
     ),
     "boundary_test": Case(TWO_PROPORTIONS | TESTED, BAD_PROPORTIONS | BAD_TESTED, p_value),
     "bucket_draws": Case(
@@ -557,6 +593,81 @@ FUNCTIONS: dict[str, Case] = {
     ),
     "tempered_events": Case(
         {"canary": epochs(event_tallies), "stable": epochs(event_tallies)}, {"canary": TALLIES, "stable": TALLIES}
+    ),
+    "conditional_binomial": Case(
+        {
+            "canary_events": counted_units,
+            "stable_events": counted_units,
+            "weight": shares,
+            "ratio": st.floats(1e-6, 1e6),
+            "question": st.sampled_from(aca.Question),
+            "worse": st.sampled_from(Direction),
+        },
+        {
+            "canary_events": E_COUNTS,
+            "stable_events": E_COUNTS,
+            "weight": SPLIT["weight"],
+            "ratio": POSITIVE,
+            "question": (*NAMES, "harm"),
+            "worse": NAMES,
+        },
+    ),
+    "judge": Case(
+        {
+            "aggregates": rollouts,
+            "metrics": st.just(aca.BUILT_IN),
+            "criteria": boundaries.map(lambda line: {"error_rate": line}),
+            "proof_weight": shares,
+            "attempt": st.integers(1, 9),
+        },
+        {
+            "aggregates": (None, 7, {}, [Tally(1, 1)]),
+            "metrics": (None, 7, [7], ["error_rate"], []),
+            "criteria": ({"no_such": None}, {"error_rate": None}, {"error_rate": 1.1}),
+            "proof_weight": SHARES,
+            "alpha": CONFIDENCES,
+            "alpha_promote": CONFIDENCES,
+            "attempt": (*NOT_NUMBERS, 0, -1, 1.5),
+        },
+    ),
+    "log_e_sample_ratio": Case(
+        {"canary_units": counted_units, "stable_units": counted_units, "weight": shares},
+        {**SPLIT, "concentration": POSITIVE},
+    ),
+    "mixture": Case(
+        {
+            "growth": st.builds(
+                aca.conditional_binomial,
+                counted_units,
+                counted_units,
+                shares,
+                ratio=st.just(1.1),
+                question=st.sampled_from(aca.Question),
+            )
+        },
+        {"growth": (None, 7, "x", [1.0])},
+    ),
+    "normal_mixture_bound": Case(
+        {"variance": st.floats(0, 1e9), "alpha": alphas, "kappa": st.floats(1e-6, 1e9)},
+        {"variance": (*NOT_NUMBERS, -1, math.inf), "alpha": CONFIDENCES, "kappa": POSITIVE},
+    ),
+    "two_by_two": Case(
+        {
+            "canary_units": counted_units,
+            "canary_events": few_events,
+            "stable_units": counted_units,
+            "stable_events": few_events,
+            "weight": shares,
+            "boundary": boundaries,
+            "question": st.sampled_from(aca.Question),
+        },
+        {
+            **SPLIT,
+            "canary_events": (*E_COUNTS, 10**13),
+            "stable_events": (*E_COUNTS, 10**13),
+            "boundary": BOUNDARIES,
+            "question": (*NAMES, "harm"),
+        },
     ),
     "upper_limit_needs": Case(
         {"p": quantiles, "confidence": confidences}, {"p": CONFIDENCES, "confidence": CONFIDENCES}
