@@ -98,10 +98,14 @@ class Coverage:
     runs: int = 0
     refused: float = 0.0
 
-    def breaks_its_promise(self, errors: float = 2.0) -> bool:
-        """Whether coverage is below what is promised, beyond so many standard errors of a simulation."""
-        error = np.sqrt(self.nominal * (1 - self.nominal) / self.runs) if self.runs else 0.0
-        return self.promised and bool(self.coverage + errors * error < self.nominal - self.slack)
+    def breaks_its_promise(self, chance: float = 0.01) -> bool:
+        """Whether coverage is below what is promised; of a simulation, less likely than ``chance`` if it were not."""
+        if not self.promised:
+            return False
+        least = self.nominal - self.slack
+        if not self.runs:
+            return self.coverage < least
+        return bool(binom.cdf(round(self.coverage * self.runs), self.runs, least) < chance)
 
 
 def rng_of(*parts: object) -> np.random.Generator:

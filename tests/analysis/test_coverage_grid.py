@@ -34,16 +34,16 @@ INTERVALS = {
 }
 
 
-def check(cells: list[Coverage], errors: float) -> None:
+def check(cells: list[Coverage], chance: float) -> None:
     assert {cell.method for cell in cells} == INTERVALS
-    broken = [cell for cell in cells if cell.breaks_its_promise(errors)]
+    broken = [cell for cell in cells if cell.breaks_its_promise(chance)]
     assert not broken, "\n".join(f"{cell.method}: {cell.coverage:.4f} at {cell.where}" for cell in broken)
 
 
 def test_promised_coverage_is_kept_in_small() -> None:
-    check(list(study(0.012, splits=((50, 950),))), errors=4)
+    check(list(study(0.012, splits=((50, 950),))), chance=1e-4)
 
 
 @pytest.mark.slow
 def test_promised_coverage_is_kept_over_the_whole_grid() -> None:
-    check(list(study()), errors=2)
+    check(list(study()), chance=0.01)
