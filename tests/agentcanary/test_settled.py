@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agentcanary.assignment import Assignment, Reason, assign, bucket, needs_pin
 from agentcanary.errors import StoreError
 from agentcanary.outcomes import TurnStarted
 from agentcanary.pins import PinKeeper
 from agentcanary.plan import Plan, Stage
-from agentcanary.rollout import Phase, Rollout
+from agentcanary.rollout import Audit, Phase, Rollout, Transition, Verdict
 from agentcanary.settled import OVERLAP, Settled, Settling, digest
 from agentcanary.snapshot import SnapshotKeeper
 from agentcanary.store import Store
@@ -170,7 +175,7 @@ class TestLoading:
         settling.poll(rollout(0.1), BEGAN + 3.0)
         assert told.settled is not None
         settling.poll(unsettled, BEGAN + 4.0)
-        assert (told.settled, len(source.since)) == (None, 1)
+        assert [told.settled, len(source.since)] == [None, 1]
 
     def test_when_the_store_does_not_answer_nothing_is_settled_until_it_does(
         self, settling: Settling, source: FakeSource, told: Told
@@ -240,8 +245,12 @@ class Process:
 
     def flush(self) -> None:
         self.batches += 1
-        self.store.apply(f"{self.name}-{self.batches}", self.records)
+        self.store.apply(f"{self.name}:{self.batches}", self.records)
         self.records = []
+        self.beat()
+
+    def beat(self) -> None:
+        """Say that everything is stored, as it is."""
         now = self.clock()
         self.store.heartbeat(
             Worker(
@@ -423,3 +432,87 @@ class TestInTheProcess:
         blocking = process.pins.resolve_blocking(view, unit, found, now=now, fresh=True)
         assert asyncio.run(process.pins.resolve(view, unit, found, now=now, fresh=True)) == blocking
         assert process.counting.reads == []
+
+
+WORKERS = 3
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file to copy: making one takes longer than the rest of an example."""
+    path = tmp_path_factory.mktemp("empty") / "canary.sqlite3"
+    store = Store(f"sqlite:///{path}")
+    store.open()
+    store.close()
+    return path
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(data=st.data())
+def test_no_live_conversation_changes_its_arm_while_weights_rise(data: st.DataObject, empty_store: Path) -> None:
+    """Real snapshots, pins and store; rising weights, pauses, stale and restarted workers, records that come late.
+
+    Between a turn on a stale snapshot and the next of the same unit lies a poll: what happens within one is said in
+    the docstring of ``Settled``.
+    """
+    clock = FrozenClock(BEGAN - 20.0)
+    with TemporaryDirectory() as folder:
+        shutil.copy(empty_store, f"{folder}/canary.sqlite3")
+        store = Store(f"sqlite:///{folder}/canary.sqlite3")
+        workers = [Process(store, clock, f"w-{number}") for number in range(WORKERS)]
+        try:
+            _run(data, store, workers, clock)
+        finally:
+            for worker in workers:
+                worker.pins.close()
+            store.close()
+
+
+def _run(data: st.DataObject, store: Store, workers: list[Process], clock: FrozenClock) -> None:
+    served: dict[str, tuple[Arm, str]] = {}
+    numbers = itertools.count(WORKERS)
+    state: Rollout | None = None
+    for step in range(data.draw(st.integers(8, 25))):
+        clock.advance(data.draw(st.sampled_from([0.1, 0.5, 1.0, 4.0])))
+        for worker in workers:
+            worker.beat()
+            # A worker sees a change up to a second late.
+            if state is None or clock() - state.weight_changed_at >= 1.0 or data.draw(st.booleans()):
+                worker.snapshots.poll()
+        if state is None and step >= 2:
+            state = replace(rollout(0.3), created_at=clock(), weight_changed_at=clock())
+            store.start(state)
+        elif state is not None and clock() - state.weight_changed_at > 3.0 and data.draw(st.integers(0, 3)) == 0:
+            state = _next_epoch(data, state, clock())
+            changed = Transition(rollout=state, verdict=Verdict.HOLD, reasons=(), audit=_audit(clock()))
+            state = store.save(changed, expected_revision=state.revision, now=clock())
+        for _ in range(data.draw(st.integers(1, 6))):
+            number = data.draw(st.integers(0, WORKERS - 1))
+            if data.draw(st.integers(0, 19)) == 0:
+                workers[number].flush()
+                workers[number].pins.close()
+                store.leave(workers[number].name)
+                workers[number] = Process(store, clock, f"w-{next(numbers)}")
+                workers[number].snapshots.poll()
+            fresh = data.draw(st.integers(0, 9)) > 0
+            unit = f"c-{data.draw(st.integers(0, 20))}"
+            made = workers[number].turn(unit, fresh=fresh)
+            assert served.setdefault(unit, (made.arm, made.version)) == (made.arm, made.version), unit
+            # The next turn of a unit comes after its last one was stored, a tenth of a second.
+            workers[number].flush()
+            if not fresh:
+                for worker in workers:
+                    worker.snapshots.poll()
+    assert [worker.failures for worker in workers] == [[]] * WORKERS
+
+
+def _next_epoch(data: st.DataObject, state: Rollout, now: float) -> Rollout:
+    top = max(epoch.weight for epoch in state.epochs)
+    paused = state.weight > 0 and data.draw(st.integers(0, 5)) == 0
+    weight = 0.0 if paused else data.draw(st.sampled_from([w for w in (0.3, 0.5, 0.8, 1.0) if w >= top]))
+    epochs = (*state.epochs, Epoch(number=len(state.epochs), weight=weight, stage=0))
+    return replace(state, epochs=epochs, weight_changed_at=now)
+
+
+def _audit(now: float) -> Audit:
+    return Audit(at=now, actor="test", action="weight", reason="", before="", after="")
