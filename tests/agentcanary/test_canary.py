@@ -30,12 +30,6 @@ canary_stages:
 """
 
 
-@pytest.fixture(autouse=True)
-def no_handover(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Two seconds in which every new conversation is excluded are right, and long for a test.
-    monkeypatch.setattr("agentcanary.snapshot.HANDOVER", 0.0)
-
-
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Canary]:
     def make(text: str = YAML) -> Canary:
@@ -48,9 +42,15 @@ def make(tmp_path: Path) -> Callable[..., Canary]:
 async def canary(make: Callable[..., Canary]) -> AsyncIterator[Canary]:
     made = make()
     await made.start()
-    await until(lambda: made.view()[0].open)
+    await until(lambda: handed_over(made), 20.0)
     yield made
     await made.stop()
+
+
+def handed_over(canary: Canary) -> bool:
+    """New conversations are split: the rollout runs, and the hand-over of its first weight is behind."""
+    view = canary.view()[0]
+    return view.open and canary.clock() >= view.handover_until
 
 
 def application(canary: Canary) -> FastAPI:

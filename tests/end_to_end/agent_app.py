@@ -21,8 +21,8 @@ app.add_middleware(CanaryMiddleware, canary=canary, exclude=["/health"])
 async def health() -> dict[str, object]:
     """Which worker answers, and what it knows. It blocks its worker, so that another one takes the next request."""
     time.sleep(0.02)  # see above
-    view, fresh = canary.view()
-    return {"pid": os.getpid(), "weight": view.weight, "open": view.open, "fresh": fresh}
+    view = canary.view()[0]
+    return {"pid": os.getpid(), "open": view.open, "handed_over": canary.clock() >= view.handover_until}
 
 
 @app.post("/chat")

@@ -52,7 +52,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until both workers know of the rollout."""
+        """Start it and wait until both workers split new conversations: the first hand-over is behind."""
         command = [sys.executable, "-m", "uvicorn", "agent_app:app", "--workers", "2", "--log-level", "warning"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -62,7 +62,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        self.wait_for_both(lambda known: known["open"] is True)
+        self.wait_for_both(lambda known: known["open"] is True and known["handed_over"] is True)
 
     def wait_for_both(self, condition: Callable[[dict[str, object]], bool], seconds: float = 40.0) -> float:
         """Wait until both workers say so; the seconds it took."""
@@ -141,8 +141,6 @@ def running(folder: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(tmp_path_factory.mktemp("server")) as started:
-        # The hand-over of the first weight: new conversations stay on stable for two seconds.
-        time.sleep(2.5)
         yield started
 
 
@@ -182,7 +180,6 @@ def test_errors_and_clients_that_leave_are_told_apart(server: Server) -> None:
 
 def test_a_killed_server_goes_on_where_it_stopped(tmp_path: Path) -> None:
     with running(tmp_path) as server:
-        time.sleep(2.5)
         versions = {f"c-{n}": server.chat(f"c-{n}") for n in range(30)}
         until(lambda: all(server.turns(unit) == (1, 0, 0) for unit in versions))
         before = server.store.current("support")
@@ -197,7 +194,6 @@ def test_a_killed_server_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 def test_a_rollback_reaches_every_worker_within_a_second(tmp_path: Path) -> None:
     with running(tmp_path) as server:
-        time.sleep(2.5)
         unit = server.on_the_canary("moved")
         rollout = server.store.current("support")
         assert rollout is not None
@@ -210,7 +206,6 @@ def test_a_rollback_reaches_every_worker_within_a_second(tmp_path: Path) -> None
 
 def test_a_safety_violation_stops_all_workers_and_becomes_a_rollback(tmp_path: Path) -> None:
     with running(tmp_path) as server:
-        time.sleep(2.5)
         server.chat(server.on_the_canary("victim"), "harm")
         assert server.wait_for_both(lambda known: known["open"] is False) < 1.0
         assert {server.chat(f"after-{n}") for n in range(20)} == {"support-v1"}
