@@ -86,3 +86,60 @@ def test_one_that_an_earlier_promotion_gave_to_its_canary_began_before(store: St
     store.start(replace(make.rollout(), stable="v2", canary="v3"))
     store.apply("b-1", make.turn(make.assignment("c-1", Arm.CANARY, rollout=""), 10.0, 5.0))
     assert pin(store, make) == Pin(Arm.STABLE, -1, "began_before")
+
+
+def exceptions(store: Store, make: Make, since: float = 0.0, limit: int = 99) -> set[str]:
+    start = make.start
+    found = store.exceptions("support", "r-1", since=start + since, elsewhere_since=start + since, limit=limit)
+    return set(found)
+
+
+def test_what_the_split_did_not_decide_is_an_exception_and_nothing_else_is(store: Store, make: Make) -> None:
+    store.start(make.rollout())
+    store.put_pin("support", "r-1", "pinned", CANARY, make.start + 10.0)
+    turns = {
+        "split": make.assignment("split", Arm.CANARY),
+        "stable": make.assignment("stable"),
+        "excluded": make.assignment("excluded", excluded="began_before", epoch=-1),
+        "fallback": make.assignment("fallback", Arm.CANARY, version="v1"),
+        "outside": make.assignment("outside", rollout=""),
+        "sales": make.assignment("sales", rollout="", agent="sales"),
+    }
+    store.apply("b-1", [record for made in turns.values() for record in make.turn(made, 10.0)])
+    assert exceptions(store, make) == {"pinned", "excluded", "fallback", "outside"}
+    assert exceptions(store, make, since=10.0) == set()
+    assert len(exceptions(store, make, limit=2)) == 2
+
+
+def test_one_that_began_in_another_rollout_is_an_exception(store: Store, make: Make) -> None:
+    store.start(make.rollout("r-0", phase=Phase.ROLLED_BACK))
+    store.start(replace(make.rollout(), attempt=2))
+    store.apply("b-1", make.turn(make.assignment("c-1", rollout="r-0"), 10.0))
+    assert exceptions(store, make) == {"c-1"}
+
+
+def test_exceptions_are_found_by_indexes_alone(store: Store, make: Make) -> None:
+    store.open()
+    here = ("support", "r-1", 0.0)
+    parameters = (*here, *here, "support", "support", "r-1", 0.0, 99)
+    plan = store._database.fetch(f"EXPLAIN QUERY PLAN {store._exceptions}", parameters)
+    steps = [step for *_, step in plan]
+    assert [step for step in steps if step.startswith("SCAN")] == ["SCAN CONSTANT ROW"], steps
+    assert any("pins_newest" in step for step in steps)
+    assert any("conversations_exceptional" in step for step in steps)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 100])
+def test_in_parts_all_that_were_live_elsewhere_are_found_once(store: Store, make: Make, rows: int) -> None:
+    for number in range(10):
+        store.apply(f"b-{number}", make.turn(make.assignment(f"c-{number}", rollout=""), float(number), None))
+    store.apply("b-mine", make.turn(make.assignment("c-4"), 9.0, None))
+    store.apply("b-only", make.turn(make.assignment("c-mine"), 9.0, None))
+    found, after = list[str](), ""
+    for _ in range(20):
+        part, until = store.live_elsewhere("support", "r-1", after=after, active_since=make.start + 2.5, rows=rows)
+        found += part
+        if until is None:
+            break
+        after = until
+    assert found == [f"c-{number}" for number in range(3, 10)]
