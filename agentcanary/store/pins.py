@@ -68,7 +68,7 @@ class Pins(StorePart):
             .offset(literal_column("0"))
         )
         mine = select(c.unit).where(c.agent == bindparam("agent"), c.unit >= bindparam("after"))
-        until = mine.order_by(c.unit).limit(literal_column("1")).offset(bindparam("rows"))
+        until = mine.distinct().order_by(c.unit).limit(literal_column("1")).offset(bindparam("rows"))
         elsewhere = mine.where(c.rollout != bindparam("rollout"), c.last_turn_at > bindparam("active_since"))
         self._exceptions = database.compiled(exceptions)
         self._until = database.compiled(until)
@@ -144,7 +144,7 @@ class Pins(StorePart):
             rollout: Id of the rollout.
             after: Where the part begins: empty, or what the part before returned.
             active_since: Unix time of the turn, at least.
-            rows: Conversations that are read, about.
+            rows: Units that are read, at least 1.
 
         Returns:
             The units, and where the next part begins; None after the last one.
