@@ -55,7 +55,7 @@ preset: {preset}
 #    - signed_cookie: agentcanary
 #  idle_after: 30m
 
-# What you know of your traffic, for what validate says about the plan.
+# What you know of your traffic, for what validate and plan say about the stages.
 #traffic:
 #  conversations_per_hour: 400
 #  stable: {{error_rate: 0.05, task_completion_rate: 0.85}}
