@@ -184,6 +184,7 @@ def clustered_interval(
     Returns:
         The bootstrap from 50 effective clusters, 100 groups and 10 events; the linearised variance from 10 effective
         clusters and 5 events; below, ``TOO_FEW_CLUSTERS`` or ``TOO_FEW_EVENTS``.
+        By simulation a nominal 95 % covers 93.6 to 95 % (``benchmarks/sim_coverage.py``).
 
     Raises:
         ValueError: As for ``bucket_draws``.
