@@ -84,8 +84,10 @@ def rule_of_thumb(looks: Iterable[tuple[float, Mapping[str, Any]]], *, at_least:
 
 
 def decided(scenario: Scenario, rollout: Rollout | None) -> bool:
-    """True when a rollout has come to its end; one that only has to be kept is always as far as it need be."""
-    return scenario.promise is Promise.KEPT or (rollout is not None and rollout.phase.ended)
+    """True when a rollout has come to its end; one that only has to be kept, when it has left its first stage."""
+    if rollout is None:
+        return False
+    return rollout.phase.ended or (scenario.promise is Promise.KEPT and rollout.stage > 0)
 
 
 def why_not(

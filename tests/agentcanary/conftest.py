@@ -219,3 +219,9 @@ def _no_stable_versions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def no_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed to no terminal has no width; a parallel test run sets one."""
+    monkeypatch.delenv("COLUMNS", raising=False)

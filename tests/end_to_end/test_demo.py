@@ -292,7 +292,7 @@ class TestRun:
     def test_two_of_its_rollouts_come_out_as_promised_on_real_processes(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        code = run(seconds=45.0, json_output=True, keep=tmp_path / "demo", only=("unsafe", "same"))
+        code = run(seconds=65.0, json_output=True, keep=tmp_path / "demo", only=("unsafe", "same"))
         summary = json.loads(capsys.readouterr().out)
         assert summary["why_not"] == []
         assert code == 0
