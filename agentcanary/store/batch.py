@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from agentcanary.assignment import Assignment, Reason
-from agentcanary.outcomes import SAFETY_VIOLATION, Outcome, Record, TurnEnded, TurnStarted
+from agentcanary.outcomes import Outcome, Record, TurnEnded, TurnStarted
 from agentcanary.store import turn_log
 from agentcanary_analysis.aggregates import Arm
 
@@ -53,11 +53,6 @@ class OutcomeRow(NamedTuple):
     confirmed: int
     at: float
     corrected_at: float
-
-    @property
-    def is_violation(self) -> bool:
-        """True for a confirmed safety violation."""
-        return self.name == SAFETY_VIOLATION and bool(self.value) and bool(self.confirmed)
 
 
 class NamelessRow(NamedTuple):
