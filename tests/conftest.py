@@ -1,0 +1,42 @@
+"""What tests need of the machine beyond Python, and what happens where it is missing.
+
+A test marked ``needs("postgresql")`` is skipped with its reason where the component is absent, and fails there when
+``AGENTCANARY_ALL_COMPONENTS=1`` says that the machine was set up with everything.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _postgresql() -> bool:
+    return any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+
+
+COMPONENTS: dict[str, tuple[Callable[[], bool], str]] = {
+    "postgresql": (_postgresql, "no PostgreSQL server under /usr/lib/postgresql (Debian package postgresql)"),
+    "chromium": (lambda: shutil.which("chromium") is not None, "no chromium on the PATH (Debian package chromium)"),
+    "kubectl": (lambda: shutil.which("kubectl") is not None, "no kubectl on the PATH (package kubectl)"),
+    "wrk": (lambda: shutil.which("wrk") is not None, "no wrk on the PATH (Debian package wrk)"),
+    "java": (lambda: shutil.which("java") is not None, "no java on the PATH, which PySpark needs"),
+    "shared data": (lambda: (SHARED / "data").is_dir(), "the folder ../shared/data is not there"),
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or fail, a test whose component is missing."""
+    for marker in item.iter_markers("needs"):
+        for name in marker.args:
+            present, reason = COMPONENTS[name]
+            if present():
+                continue
+            if os.environ.get("AGENTCANARY_ALL_COMPONENTS") == "1" and name != "shared data":
+                pytest.fail(reason, pytrace=False)
+            pytest.skip(reason)
