@@ -138,13 +138,12 @@ def _pinned(rollout: Rollout) -> str:
 
 def _act(kind: str, reason: str | None, file: Path, agent: str | None, actor: str | None) -> None:
     why = refuse_without_reason(reason, kind)
-    from agentcanary.cli.decisions import actor_name, decide
-    from agentcanary.cli.reading import alive
     from agentcanary.cli.seat import seat
+    from agentcanary.operating import actor_name, decide
     from agentcanary.state_machine import Action, ActionKind
 
     with seat(file, agent) as at:
         action = Action(kind=ActionKind(kind), actor=actor or actor_name(), reason=why)
-        before, transition = decide(at, action)
-        lines = list(done_lines(before, transition, workers=len(alive(at, at.agent, at.clock()))))
+        before, transition = decide(at.store, at.current(), action, clock=at.clock)
+        lines = list(done_lines(before, transition, workers=at.alive()))
     show(lines)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from agentcanary.assignment import Reason
-from agentcanary.cli.figures import ago, count, span
 from agentcanary.rollout import Phase, Rollout
+from agentcanary.status.figures import ago, count, span
 from agentcanary.store import Pending, Worker
 from agentcanary_analysis.aggregates import Aggregates, Arm
 from agentcanary_analysis.metrics import Kind, Metric

@@ -83,8 +83,8 @@ def _place(config: Config) -> Iterator[Check]:
     """The disk under an SQLite store, and the journals beside it."""
     from agentcanary.canary import journals_folder
     from agentcanary.cli.checkup import Check, State
-    from agentcanary.cli.figures import span
     from agentcanary.cli.seat import sqlite_file
+    from agentcanary.status.figures import span
     from agentcanary.store.files import file_system
 
     path = sqlite_file(config.store)
@@ -123,8 +123,8 @@ def _kept(at: Seat) -> Iterator[Check]:
         outcomes_checks,
         workers_checks,
     )
-    from agentcanary.cli.drift import differences
     from agentcanary.controller import KEEP_LOOK_EVERY
+    from agentcanary.status.drift import differences
     from agentcanary.store import DEAD_AFTER
 
     now, store, config = at.clock(), at.store, at.config

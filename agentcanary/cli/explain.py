@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentcanary.cli.figures import ago, count, moment, span, value
 from agentcanary.cli.options import CONFIG_FILE, AgentOption, ConfigOption, JsonOption
 from agentcanary.cli.output import Line, columns, print_json, show
 from agentcanary.errors import UnknownError
+from agentcanary.status.figures import ago, count, moment, span, value
 from agentcanary_analysis.metrics import Kind
 
 if TYPE_CHECKING:

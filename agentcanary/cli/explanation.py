@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agentcanary.assignment import Assignment, Reason, bucket
-from agentcanary.cli.evidence_data import number, unit_of
 from agentcanary.outcomes import Outcome
 from agentcanary.rollout import Rollout
+from agentcanary.status.evidence_data import number, unit_of
 from agentcanary.store import Known, Part, turn_log
 from agentcanary.store.values import Conversation, Reported, value_of
 from agentcanary_analysis.aggregates import Arm

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agentcanary.cli.figures import count, span, value
 from agentcanary.cli.output import Line, Pieces, columns
+from agentcanary.status.figures import count, span, value
 from agentcanary_analysis.metrics import Kind
 
 Data = Mapping[str, Any]

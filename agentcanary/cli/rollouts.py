@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from agentcanary.cli.figures import ago, moment, span
 from agentcanary.cli.options import CONFIG_FILE, AgentOption, ConfigOption, JsonOption
 from agentcanary.cli.output import columns, complain, print_json, show
+from agentcanary.status.figures import ago, moment, span
+from agentcanary.status.rollout_data import rollout_data
 
 if TYPE_CHECKING:
     from agentcanary.rollout import Rollout
@@ -40,28 +41,6 @@ def rollouts(config: ConfigOption = CONFIG_FILE, agent: AgentOption = None, as_j
     ]
     rows += [_row(rollout, now) for rollout in found]
     show(columns(rows, styles=["dim", *(_STYLES[rollout.phase.value] for rollout in found)]))
-
-
-def rollout_data(rollout: Rollout) -> dict[str, Any]:
-    """A rollout as plain values, without its salt."""
-    return {
-        "id": rollout.id,
-        "agent": rollout.agent,
-        "stable": rollout.stable,
-        "canary": rollout.canary,
-        "attempt": rollout.attempt,
-        "revision": rollout.revision,
-        "phase": rollout.phase.value,
-        "stage": rollout.current_stage.name,
-        "weight": rollout.weight,
-        "created_at": rollout.created_at,
-        "ended_at": rollout.ended_at,
-        "stopped_at": rollout.stopped_at,
-        "drained_at": rollout.drained_at,
-        "cause": rollout.cause,
-        "paused_for": rollout.paused_for,
-        "reason": rollout.stop_reason if rollout.stopped_at is not None else rollout.reason,
-    }
 
 
 def _row(rollout: Rollout, now: float) -> tuple[str, ...]:

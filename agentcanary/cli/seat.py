@@ -15,6 +15,7 @@ from agentcanary.errors import StoreError, UnknownError
 if TYPE_CHECKING:
     from agentcanary.config import Config
     from agentcanary.rollout import Rollout
+    from agentcanary.status.situation import Situation
     from agentcanary.store import Store
 
 _SQLITE = "sqlite:///"
@@ -37,6 +38,29 @@ class Seat:
     store: Store
     agent: str
     clock: Clock
+
+    def situation(self, rollout: Rollout) -> Situation:
+        """What is known of a rollout now.
+
+        Raises:
+            StoreError: If the store cannot be read.
+        """
+        from agentcanary.status.drift import differences
+        from agentcanary.status.reading import situation
+
+        return situation(
+            self.store,
+            rollout,
+            now=self.clock(),
+            speed=self.clock.speed,
+            differences=lambda newest: tuple(differences(self.config, newest, str(self.file))),
+        )
+
+    def alive(self) -> int:
+        """How many of the agent's workers have reported lately."""
+        from agentcanary.status.reading import alive
+
+        return len(alive(self.store, self.agent, self.clock(), speed=self.clock.speed))
 
     def current(self) -> Rollout:
         """The agent's newest rollout.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,10 +11,6 @@ from agentcanary.cli.actions import done_lines, refuse_without_reason
 from agentcanary.cli.options import CONFIG_FILE, ActorOption, AgentOption, ConfigOption, ReasonOption
 from agentcanary.cli.output import Line, show
 from agentcanary.errors import ConfigError, TransitionError, UnknownError
-
-if TYPE_CHECKING:
-    from agentcanary.cli.seat import Seat
-    from agentcanary.rollout import Rollout
 
 DuringDrainOption = Annotated[
     bool,
@@ -39,9 +35,8 @@ def start(
 ) -> None:
     """Start the rollout that the configuration names. The controller does so by itself, once for each canary."""
     why = refuse_without_reason(reason, "start")
-    from agentcanary.cli.decisions import actor_name
-    from agentcanary.cli.reading import alive
     from agentcanary.cli.seat import seat
+    from agentcanary.operating import actor_name, refuse_beside
     from agentcanary.rollout import Audit, Transition, Verdict
     from agentcanary.security import new_salt
     from agentcanary.state_machine import new_rollout
@@ -55,13 +50,13 @@ def start(
                     f"{stable} → {canary} had the rollout {old.id}, which is {old.phase.value} ({old.reason}). "
                     f"The same version again: agentcanary restart --reason TEXT. A mended one needs a new name"
                 )
-        refuse_beside(at, existing, during_drain=during_drain)
         now = at.clock()
+        refuse_beside(at.store, at.agent, stable=stable, now=now, during_drain=during_drain)
         rollout = new_rollout(at.agent, stable, canary, at.config.plan, now=now, new_salt=new_salt())
         audit = Audit(at=now, actor=actor or actor_name(), action="create", reason=why, before="", after="pending")
         at.store.start(rollout, audit)
         made = Transition(rollout=rollout, verdict=Verdict.HOLD, reasons=(why,), audit=audit)
-        lines = list(done_lines(None, made, workers=len(alive(at, at.agent, now))))
+        lines = list(done_lines(None, made, workers=at.alive()))
     show(lines)
 
 
@@ -74,11 +69,11 @@ def restart(
 ) -> None:
     """Try the same canary again: new split, fresh evidence, the plan of the file, a share of the budgets."""
     why = refuse_without_reason(reason, "restart")
-    from agentcanary.cli.decisions import actor_name
-    from agentcanary.cli.reading import alive
     from agentcanary.cli.seat import seat
+    from agentcanary.operating import actor_name
+    from agentcanary.operating import restart as restarted
     from agentcanary.security import new_salt
-    from agentcanary.state_machine import Action, ActionKind, advance
+    from agentcanary.state_machine import Action, ActionKind
     from agentcanary_analysis.weighing import budget
 
     stable, canary = configured_pair(config, agent)
@@ -89,13 +84,10 @@ def restart(
             raise UnknownError(
                 f"{stable} → {canary} of agent {at.agent!r} never had a rollout: agentcanary start --reason TEXT"
             )
-        refuse_beside(at, existing, during_drain=during_drain)
         action = Action(kind=ActionKind.RESTART, actor=actor or actor_name(), reason=why, plan=at.config.plan)
-        now = at.clock()
-        transition = advance(before, action, now=now, new_salt=new_salt())
+        transition = restarted(at.store, before, action, clock=at.clock, new_salt=new_salt(), during_drain=during_drain)
         rollout = transition.rollout
-        at.store.start(rollout, transition.audit, transition.effects)
-        lines = list(done_lines(before, transition, workers=len(alive(at, at.agent, now))))
+        lines = list(done_lines(before, transition, workers=at.alive()))
     alpha, promote = (budget(share, rollout.attempt) for share in (rollout.plan.alpha, rollout.plan.alpha_promote))
     lines.append(
         Line(f"Attempt {rollout.attempt} has its own share of the budgets: α = {alpha:.3g}, α_P = {promote:.3g}.")
@@ -121,30 +113,3 @@ def configured_pair(file: Path, agent: str | None) -> tuple[str, str]:
     if config.canary is None:
         raise ConfigError([f"{file}: names no canary, so there is nothing to roll out; write canary: VERSION"])
     return config.stable, config.canary
-
-
-def refuse_beside(at: Seat, existing: list[Rollout], *, during_drain: bool) -> None:
-    """Refuse a new rollout while another one runs, or has conversations that a new one would move.
-
-    Raises:
-        TransitionError: Saying what to do first.
-    """
-    from agentcanary.cli.reading import live
-    from agentcanary.plan import Pinned
-    from agentcanary.rollout import Phase
-
-    now = at.clock()
-    for old in existing:
-        if not old.phase.ended:
-            raise TransitionError(
-                f"agent {at.agent!r} has the rollout {old.id} ({old.stable} → {old.canary}), which is "
-                f"{old.phase.value}; roll it back or promote it first"
-            )
-        taken_back = old.phase is Phase.ROLLED_BACK and old.plan.pinned.get(old.cause) is not Pinned.FINISH
-        count = None if taken_back else live(at, old, now)
-        if count and not during_drain:
-            behind = old.stable if old.phase is Phase.PROMOTED else old.canary
-            raise TransitionError(
-                f"{count} live conversations of the rollout {old.id} end on {behind}; a new rollout would move them to "
-                f"{at.config.stable}. Wait until none is left (agentcanary status), or add --during-drain"
-            )

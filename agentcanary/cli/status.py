@@ -31,14 +31,13 @@ def status(
 
     The exit code lets a script wait for the end: 0 promoted, 10 rolled back or stopped, 11 not decided yet.
     """
-    from agentcanary.cli.reading import situation
     from agentcanary.cli.seat import seat
-    from agentcanary.cli.status_data import status_data
     from agentcanary.cli.status_view import status_lines
+    from agentcanary.status.status_data import status_data
 
     with seat(config, agent) as at:
         found = at.rollout(rollout)
-        data = status_data(situation(at, found))
+        data = status_data(at.situation(found))
     if as_json:
         print_json(data)
     else:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from agentcanary.cli.figures import ago, change, count, e_value, moment, span, value
 from agentcanary.cli.output import Line, Pieces, columns
+from agentcanary.status.figures import ago, change, count, e_value, moment, span, value
 from agentcanary_analysis.metrics import Direction, Kind
 
 _STYLES = {"harmed": "bold red", "suspect": "yellow", "safe": "green", "no_data": "magenta", "undecided": "cyan"}

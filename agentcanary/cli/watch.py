@@ -72,8 +72,7 @@ class _Follow:
         self.code = ExitCode.HOLD
 
     def __iter__(self) -> Iterator[Data | StoreError]:
-        from agentcanary.cli.reading import situation
-        from agentcanary.cli.status_data import status_data
+        from agentcanary.status.status_data import status_data
 
         while True:
             over = False
@@ -82,7 +81,7 @@ class _Follow:
                 self.code = gate(rollout)
                 # The end is shown with everything that was known then.
                 over = rollout.phase.ended
-                yield status_data(situation(self._at, rollout))
+                yield status_data(self._at.situation(rollout))
             except StoreError as error:
                 yield error
             if over or not self._wait():

@@ -22,11 +22,11 @@ from typer.testing import CliRunner, Result
 
 from agentcanary.assignment import Reason, assign, bucket, force, must_store
 from agentcanary.cli import app
-from agentcanary.cli.decisions import decide
 from agentcanary.cli.seat import seat
 from agentcanary.config import Config, load_config
 from agentcanary.controller import Controller
 from agentcanary.errors import ConflictError, StoreError, TransitionError
+from agentcanary.operating import decide
 from agentcanary.outcomes import Outcome, Record, TurnEnded, TurnOutcome, TurnStarted
 from agentcanary.rollout import Phase, Rollout, Transition, view_of
 from agentcanary.state_machine import Action, ActionKind, advance, new_rollout
@@ -475,7 +475,7 @@ def meddling(place: Place, kind: ActionKind, *, times: int = 1) -> Meddling:
 def test_an_action_is_decided_again_when_somebody_else_was_first(running: Place) -> None:
     with seat(Path("canary.yaml")) as at:
         action = Action(kind=ActionKind.ROLLBACK, actor="anna", reason="now")
-        before, transition = decide(replace(at, store=meddling(running, ActionKind.PAUSE)), action)
+        before, transition = decide(meddling(running, ActionKind.PAUSE), at.current(), action, clock=at.clock)
     assert (before.phase, transition.rollout.phase) == (Phase.PAUSED, Phase.ROLLED_BACK)
     assert running.rollout.phase is Phase.ROLLED_BACK
     assert [entry.action for entry in running.store.audit(running.rollout.id)][-2:] == ["pause", "rollback"]
@@ -485,7 +485,7 @@ def test_an_advance_never_takes_a_second_step_because_somebody_else_took_the_fir
     with seat(Path("canary.yaml")) as at:
         action = Action(kind=ActionKind.ADVANCE, actor="anna", reason="next")
         with pytest.raises(TransitionError, match=r"it was progressing in stage initial, now .* in stage half"):
-            decide(replace(at, store=meddling(running, ActionKind.ADVANCE)), action)
+            decide(meddling(running, ActionKind.ADVANCE), at.current(), action, clock=at.clock)
     assert running.rollout.stage == 1
 
 
@@ -493,7 +493,7 @@ def test_an_action_gives_up_after_three_conflicts(running: Place) -> None:
     with seat(Path("canary.yaml")) as at:
         store = meddling(running, ActionKind.PAUSE, times=9)
         with pytest.raises(ConflictError, match="was changed by others 3 times during this rollback; nothing was done"):
-            decide(replace(at, store=store), Action(kind=ActionKind.ROLLBACK, actor="anna", reason="now"))
+            decide(store, at.current(), Action(kind=ActionKind.ROLLBACK, actor="anna", reason="now"), clock=at.clock)
     assert store.times == 6
     assert not running.rollout.phase.ended
 

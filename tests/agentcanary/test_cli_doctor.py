@@ -15,11 +15,11 @@ from agentcanary.cli.checkup import (
     outcomes_checks,
     workers_checks,
 )
-from agentcanary.cli.drift import differences
 from agentcanary.cli.explanation import turns_of
 from agentcanary.config import Config, parse_config
 from agentcanary.rollout import Effect, EffectKind, Rollout
 from agentcanary.state_machine import Action, ActionKind, Look, advance, new_rollout
+from agentcanary.status.drift import differences
 from agentcanary.store import Pending, Worker, turn_log
 from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Safety, Tally
 from agentcanary_analysis.verdict import Findings

@@ -10,16 +10,16 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from agentcanary.cli.advice import next_steps
-from agentcanary.cli.evidence_data import e_data
 from agentcanary.cli.exit_codes import ExitCode, gate
-from agentcanary.cli.situation import Situation
-from agentcanary.cli.status_data import status_data
 from agentcanary.cli.status_view import change_key, change_line, status_lines
 from agentcanary.looking import findings_of
 from agentcanary.plan import DEFAULT_CRITERIA, DEFAULT_PROMOTION, Plan, Stage
 from agentcanary.rollout import Phase, Rollout
 from agentcanary.state_machine import Action, ActionKind, Drain, Look, advance, new_rollout
+from agentcanary.status.advice import next_steps
+from agentcanary.status.evidence_data import e_data
+from agentcanary.status.situation import Situation
+from agentcanary.status.status_data import status_data
 from agentcanary.store import Worker
 from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Safety, Tally
 from agentcanary_analysis.checks import parse_check

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agentcanary.cli.figures import count
 from agentcanary.rollout import Phase, Rollout, Transition, Verdict
+from agentcanary.status.figures import count
 from agentcanary_analysis.evidence import Status
 from agentcanary_analysis.verdict import Findings
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentcanary.cli.figures import span
 from agentcanary.rollout import Audit, Rollout
+from agentcanary.status.figures import span
 from agentcanary.store import Worker
 from agentcanary_analysis.aggregates import Aggregates
 from agentcanary_analysis.verdict import Findings

@@ -1,6 +1,6 @@
-"""Everything that ``status`` says of a rollout, as plain values for JSON. Pure.
+"""Everything that is known of a rollout, as plain values for JSON. Pure.
 
-The terminal shows the same values, so that the two cannot disagree.
+The terminal, the API and the pages show the same values, so that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -8,20 +8,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from agentcanary.cli.advice import next_steps
-from agentcanary.cli.evidence_data import check_data, e_data, evidence_data
-from agentcanary.cli.exit_codes import ExitCode, gate
-from agentcanary.cli.situation import Situation, conversations_per_hour, degraded, warnings
 from agentcanary.plan import Plan, Stage
 from agentcanary.rollout import Audit, Rollout
 from agentcanary.state_machine import Look, advance
+from agentcanary.status.advice import next_steps
+from agentcanary.status.conclusion import conclusion
+from agentcanary.status.evidence_data import check_data, e_data, evidence_data
+from agentcanary.status.situation import Situation, conversations_per_hour, degraded, warnings
 from agentcanary_analysis.aggregates import Aggregates, Arm
 from agentcanary_analysis.sample_ratio import ALARM
 from agentcanary_analysis.verdict import SampleRatio
 from agentcanary_analysis.weighing import budget
 
 AUDIT_SHOWN = 5
-_VERDICTS = {ExitCode.DONE: "promote", ExitCode.ROLLBACK: "rollback", ExitCode.HOLD: "hold"}
 
 
 def status_data(seen: Situation) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def status_data(seen: Situation) -> dict[str, Any]:
     ended = rollout.phase.ended
     return {
         "agent": rollout.agent,
-        "verdict": _VERDICTS[gate(rollout)],
+        "verdict": conclusion(rollout),
         "reasons": [rollout.reason] if ended else list(transition.reasons),
         "at": seen.now,
         "rollout": _rollout(rollout, seen),
