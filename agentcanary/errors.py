@@ -7,6 +7,9 @@ AgentCanaryError
 │   └── StoreRefusedError  the store must not be used: wrong schema, corrupted, on a network file system
 ├── VersionError       a version that cannot serve: its factory or its lifespan failed
 ├── NotificationError  somebody could not be told; it is tried again
+├── AccessError        a request that may not do what it asks for
+│   ├── UnauthenticatedError  nobody known makes it
+│   └── ForbiddenError        whoever makes it does not have the scope
 ├── TransitionError    an action that the rollout's phase does not allow
 └── UnknownError       an agent, rollout, version or conversation that does not exist
 """
@@ -48,6 +51,18 @@ class VersionError(AgentCanaryError):
 
 class NotificationError(AgentCanaryError):
     """Somebody could not be told about a rollout. The outbox tries again."""
+
+
+class AccessError(AgentCanaryError):
+    """A request that may not do what it asks for."""
+
+
+class UnauthenticatedError(AccessError):
+    """A request without a token that is known."""
+
+
+class ForbiddenError(AccessError):
+    """A request whose token does not have the scope."""
 
 
 class TransitionError(AgentCanaryError):

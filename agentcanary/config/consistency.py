@@ -16,6 +16,7 @@ from agentcanary.config.sections import (
     PromotionSection,
     RollbackSection,
     StageSection,
+    TokenSection,
     TrafficSection,
 )
 from agentcanary.config.values import Place
@@ -31,6 +32,24 @@ def contradictions(data: Mapping[str, Any]) -> Found:
     yield from metric_mistakes(data)
     yield from _margins(data)
     yield from _stages(data)
+    yield from _tokens(data)
+
+
+def _tokens(data: Mapping[str, Any]) -> Found:
+    stated = data.get("security")
+    first: dict[str, int] = {}
+    for index, raw in enumerate(listed(stated if isinstance(stated, dict) else {}, "tokens")):
+        path: Path = ("security", "tokens", index)
+        token = TokenSection.readable(raw)
+        if "env" in token and "sha256" in token and (token["env"] is None) == (token["sha256"] is None):
+            said = "neither env nor sha256" if token["env"] is None else "both env and sha256"
+            yield path, f"{where(path)} has {said}; write one of them: env: NAME_OF_A_VARIABLE"
+        name = token.get("name")
+        if name in first:
+            text = f"token {name!r} has the name of security.tokens[{first[name]}]; choose another"
+            yield (*path, "name"), text
+        elif name is not None and isinstance(raw, dict) and "name" in raw:
+            first[name] = index
 
 
 def _versions(data: Mapping[str, Any]) -> Found:

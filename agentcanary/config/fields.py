@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
@@ -146,6 +147,13 @@ def _target(value: object) -> Target:
     return Webhook(url)
 
 
+def _peer(value: str) -> str:
+    try:
+        return str(ip_network(value))
+    except ValueError:
+        raise refused(f"is no address or network, got {value[:60]!r}; write 10.0.0.7 or 10.0.0.0/8") from None
+
+
 def _store(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -184,6 +192,10 @@ Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Count = Annotated[int, Strict(), Field(ge=0, le=1_000_000_000)]
 StoreUrl = Annotated[str, BeforeValidator(_store)]
 Secret = Annotated[str, Field(min_length=16, max_length=1024)]
+TokenName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$")]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Peer = Annotated[str, AfterValidator(_peer), Field(max_length=100)]
 Floor = Annotated[
     float | dict[str, float],
     PlainValidator(_floor),

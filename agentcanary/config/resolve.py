@@ -7,13 +7,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from agentcanary.config.declared_metrics import metrics_of
-from agentcanary.config.sections import FileSection, PromotionSection, RollbackSection, StageSection
+from agentcanary.config.sections import FileSection, PromotionSection, RollbackSection, SecuritySection, StageSection
 from agentcanary.config.values import (
     DEFAULT_ID_FROM,
     Config,
     Conversation,
     Security,
     Telemetry,
+    Token,
     Traffic,
 )
 from agentcanary.plan import DEFAULT_PROMOTION, Criterion, Plan, Stage
@@ -47,7 +48,7 @@ def resolve(sections: FileSection, file: Path | None, folder: Path) -> Config:
             max_id_length=conversation.max_id_length,
             idle_after=conversation.idle_after,
         ),
-        security=Security(trust_header=sections.security.trust_header, cookie_secret=sections.security.cookie_secret),
+        security=_security(sections.security),
         telemetry=Telemetry(span=sections.telemetry.span, privacy=sections.telemetry.privacy),
         notify=tuple(sections.notify),
         traffic=Traffic(
@@ -58,6 +59,19 @@ def resolve(sections: FileSection, file: Path | None, folder: Path) -> Config:
         controller=sections.controller,
         preset=preset if sections.canary_stages is None else None,
         file=file,
+    )
+
+
+def _security(section: SecuritySection) -> Security:
+    return Security(
+        trust_header=section.trust_header,
+        trusted_peers=tuple(section.trusted_peers),
+        cookie_secret=section.cookie_secret,
+        tester_secret=section.tester_secret,
+        tokens=tuple(
+            Token(name=token.name, scopes=frozenset(token.scopes), env=token.env, sha256=token.sha256)
+            for token in section.tokens
+        ),
     )
 
 

@@ -25,17 +25,21 @@ from agentcanary.config.fields import (
     Name,
     NotifyTarget,
     Number,
+    Peer,
     Probability,
     Secret,
+    Sha256,
     Size,
     Span,
     StoreUrl,
     Switch,
     Text,
+    TokenName,
     Unstated,
+    Variable,
     Weight,
 )
-from agentcanary.config.values import Log, Privacy, SpanMode
+from agentcanary.config.values import Log, Privacy, Scope, SpanMode
 from agentcanary.durations import MAX_SECONDS, format_duration
 from agentcanary.plan import DAY, MINUTE, Advance, OnInconclusive, Pinned
 
@@ -190,11 +194,33 @@ class ConversationSection(Section):
     idle_after: LongDuration = 30 * MINUTE
 
 
+class TokenSection(Section):
+    """A bearer token, by the variable that holds it or by its hash; agentcanary token makes one."""
+
+    placeholders: ClassVar[dict[str, Any]] = {"name": "unknown", "scopes": ["read"]}
+
+    name: TokenName = Field(description="Whose it is: the actor in the audit log.")
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=3)] = Field(
+        description="read: status. operate: pause, promote, roll back. record: outcomes."
+    )
+    env: Unstated[Variable] = Field(None, repr=False, description="The environment variable that holds the token.")
+    sha256: Unstated[Sha256] = Field(None, repr=False, description="The token's SHA-256 instead, in hexadecimal.")
+
+
 class SecuritySection(Section):
     """Who is believed."""
 
-    trust_header: Switch = Field(False, description="true: the header x-canary: true forces the canary.")
+    trust_header: Switch = Field(False, description="true: x-canary: true forces the canary, whoever sends it.")
+    trusted_peers: Annotated[list[Peer], Field(max_length=100)] = Field(
+        [], description="Addresses or networks, such as 10.0.0.0/8, from which x-canary: true is believed."
+    )
     cookie_secret: Unstated[Secret] = Field(None, repr=False, description="Signs our cookie; else the store keeps one.")
+    tester_secret: Unstated[Secret] = Field(
+        None, repr=False, description="Signs what agentcanary tester gives; else the store keeps one."
+    )
+    tokens: Annotated[list[TokenSection], Field(max_length=100)] = Field(
+        [], description="For the API, the pages and outcomes, beside AGENTCANARY_TOKEN in the environment."
+    )
 
 
 class TelemetrySection(Section):

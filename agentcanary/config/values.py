@@ -51,6 +51,14 @@ class Privacy(StrEnum):
     HASH = "hash"
 
 
+class Scope(StrEnum):
+    """What a bearer token may do."""
+
+    READ = "read"
+    OPERATE = "operate"
+    RECORD = "record"
+
+
 SIGNED_COOKIE_NAME = "agentcanary"
 DEFAULT_ID_FROM = (
     Extractor(Place.HEADER, "x-conversation-id"),
@@ -81,16 +89,39 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A bearer token, of which only where it stands or its hash is known.
+
+    Attributes:
+        name: Whose it is: the actor in the audit log.
+        scopes: What it may do.
+        env: The environment variable that holds it, or None.
+        sha256: Its SHA-256, 64 hexadecimal digits, or None.
+    """
+
+    name: str
+    scopes: frozenset[Scope]
+    env: str | None = None
+    sha256: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Security:
     """Who is believed.
 
     Attributes:
-        trust_header: True lets the header ``x-canary: true`` force the canary, for testers behind a trusted proxy.
+        trust_header: True lets the header ``x-canary: true`` force the canary, whoever sends it.
+        trusted_peers: Addresses and networks from which it is believed, without ``trust_header``.
         cookie_secret: Signs our conversation cookie; None takes a random one that the store keeps.
+        tester_secret: Signs the tokens with which testers force the canary; None takes one that the store keeps.
+        tokens: For API, pages and outcomes, beside those of the environment.
     """
 
     trust_header: bool = False
+    trusted_peers: tuple[str, ...] = ()
     cookie_secret: str | None = field(default=None, repr=False)
+    tester_secret: str | None = field(default=None, repr=False)
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,19 @@
+"""Who is believed: bearer tokens with scopes, tokens for testers; secrets, and hashes that need one."""
+
+from __future__ import annotations
+
+from agentcanary.config.values import Scope
+from agentcanary.security.keys import keyed_hash, new_salt, new_secret
+from agentcanary.security.tokens import Guard, Principal, WithHeaders, digest_of, new_token
+
+__all__ = [
+    "Guard",
+    "Principal",
+    "Scope",
+    "WithHeaders",
+    "digest_of",
+    "keyed_hash",
+    "new_salt",
+    "new_secret",
+    "new_token",
+]
