@@ -7,23 +7,29 @@ happens half an hour later.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from agentcanary.plan import Advance, Plan
 from agentcanary.rollout import Phase, Rollout
 from agentcanary.simulated_outcomes import Effect, Rows, SimulatedOutcomes, Truth
 from agentcanary.state_machine import Look, advance, new_rollout
-from agentcanary_analysis.batch import STATUSES, Codes, check_statuses, decide, margin_statuses
+from agentcanary_analysis.aggregates import Epoch
+from agentcanary_analysis.batch import STATUSES, Codes, Decisions, check_statuses, decide, margin_statuses
+from agentcanary_analysis.cells import Cells
 from agentcanary_analysis.checks import Check
 from agentcanary_analysis.evidence import Evidence, Status
 from agentcanary_analysis.metrics import Kind
 from agentcanary_analysis.questions import Line
 from agentcanary_analysis.verdict import CheckFinding, Findings
+from agentcanary_analysis.weighing import Split
 
-__all__ = ["Effect", "End", "OperatingCharacteristics", "Truth", "simulate"]
+__all__ = ["Effect", "End", "OperatingCharacteristics", "Outcomes", "SideBySide", "Truth", "lines_of", "simulate"]
 
 _HOUR = 3600.0
 _Words = tuple[tuple[Evidence, ...], tuple[Evidence, ...], tuple[CheckFinding, ...]]
@@ -104,44 +110,94 @@ def simulate(
             raise ValueError(f"{name} must be positive, got {value}")
     if not 0 <= look_growth < 1:
         raise ValueError(f"look_growth must be a share below 1, got {look_growth} (write 0.03 for 3 %)")
-    simulation = _Simulation(plan, truth, runs, rng)
+    outcomes = SimulatedOutcomes(truth, lines_of(plan), runs, rng)
+    rollouts = SideBySide(plan, outcomes, runs)
     done = 0
-    while done < max_conversations and simulation.running.size:
+    while done < max_conversations and rollouts.running.size:
         size = min(max(look_every, int(look_growth * done)), max_conversations - done)
         done += size
-        simulation.draw(size)
-        simulation.look(now=done / conversations_per_hour * _HOUR, done=done)
-    return simulation.result(done)
+        outcomes.draw(rollouts.running, rollouts.epochs(), size)
+        rollouts.look(now=done / conversations_per_hour * _HOUR, done=done)
+    return rollouts.result(done)
 
 
-class _Simulation:
-    """Many rollouts of one plan, side by side."""
+class Outcomes(Protocol):
+    """What is counted of many rollouts, one row each: drawn from a distribution, or replayed from history."""
 
-    def __init__(self, plan: Plan, truth: Truth, runs: int, rng: np.random.Generator) -> None:
-        self._plan = plan
-        self._criteria = tuple(Line(plan.metric(one.metric), plan.boundary(one)) for one in plan.criteria)
-        self._check_lines: dict[Check, Line] = {
-            check: Line(plan.metric(check.metric), check.boundary(plan.metric(check.metric)))
-            for stage in plan.stages
-            for check in stage.checks
-            if plan.metric(check.metric).kind is not Kind.COUNT
-        }
-        self._margins = tuple(Line(plan.metric(one.metric), plan.boundary(one)) for one in plan.promotion)
-        lines = tuple(dict.fromkeys((*self._criteria, *self._margins, *self._check_lines.values())))
-        self._outcomes = SimulatedOutcomes(truth, lines, runs, rng)
-        start = Look(findings=Findings(thresholds=self._outcomes.thresholds))
+    @property
+    def violations(self) -> npt.NDArray[np.int64]:
+        """Confirmed safety violations of each rollout's canary so far, shape (runs,)."""
+
+    def known_thresholds(self, row: int) -> dict[str, float]:
+        """Per quantile metric the threshold that an epoch of this rollout would have if it began now."""
+
+    def open_epoch(self, row: int, epoch: Epoch) -> None:
+        """From now on the conversations of a rollout belong to this epoch."""
+
+    def cells(self, line: Line, rows: Rows) -> Cells:
+        """The counts of some rollouts for one line."""
+
+    def split(self, rows: Rows) -> Split:
+        """The numbers of units of some rollouts."""
+
+    def stage_conversations(self, rows: Rows, stages: Rows) -> npt.NDArray[np.int64]:
+        """Counted canary conversations that began in the given stage of each rollout."""
+
+
+def lines_of(plan: Plan) -> tuple[Line, ...]:
+    """Every line that a plan judges, each once: criteria, margins and checks; counts have none."""
+    criteria, margins, checks = _lines(plan)
+    return tuple(dict.fromkeys((*criteria, *margins, *checks.values())))
+
+
+def _lines(plan: Plan) -> tuple[tuple[Line, ...], tuple[Line, ...], dict[Check, Line]]:
+    criteria = tuple(Line(plan.metric(one.metric), plan.boundary(one)) for one in plan.criteria)
+    margins = tuple(Line(plan.metric(one.metric), plan.boundary(one)) for one in plan.promotion)
+    checks = {
+        check: Line(plan.metric(check.metric), check.boundary(plan.metric(check.metric)))
+        for stage in plan.stages
+        for check in stage.checks
+        if plan.metric(check.metric).kind is not Kind.COUNT
+    }
+    return criteria, margins, checks
+
+
+class SideBySide:
+    """Many rollouts of one plan, side by side.
+
+    Args:
+        plan: Stages, criteria and policies.
+        outcomes: What is counted of them.
+        runs: How many.
+        observe: Is told of every look: its rows, the index of each row's stage, and the decisions.
+
+    Attributes:
+        running: Rows of the rollouts that have not ended.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        outcomes: Outcomes,
+        runs: int,
+        observe: Callable[[Rows, Rows, Decisions], None] | None = None,
+    ) -> None:
+        self._plan, self._outcomes, self._observe = plan, outcomes, observe
+        self._criteria, self._margins, self._check_lines = _lines(plan)
         rollout = new_rollout("simulated", "stable", "canary", plan, now=0.0, new_salt=b"simulated")
-        self._rollouts: list[Rollout] = [advance(rollout, start, now=0.0).rollout] * runs
+        self._rollouts: list[Rollout] = [
+            advance(rollout, Look(findings=Findings(thresholds=outcomes.known_thresholds(row))), now=0.0).rollout
+            for row in range(runs)
+        ]
         self._ended_after: dict[int, int] = {}
         self._known: dict[tuple[object, ...], _Words] = {}
         self.running: Rows = np.arange(runs)
         for row in range(runs):
             self._open_epochs(row, 0)
 
-    def draw(self, size: int) -> None:
-        """The next conversations of every running rollout."""
-        epochs = np.array([len(self._rollouts[row].epochs) - 1 for row in self.running])
-        self._outcomes.draw(self.running, epochs, size)
+    def epochs(self) -> Rows:
+        """Number of the current epoch of every running rollout."""
+        return np.array([len(self._rollouts[row].epochs) - 1 for row in self.running], dtype=np.intp)
 
     def look(self, *, now: float, done: int) -> None:
         """One look at every running rollout."""
@@ -156,6 +212,8 @@ class _Simulation:
             alpha=plan.alpha,
             alpha_promote=plan.alpha_promote,
         )
+        if self._observe is not None:
+            self._observe(rows, stages, decisions)
         conversations = self._outcomes.stage_conversations(rows, stages)
         checks = self._checks(rows, stages, conversations)
         margins = self._margin_statuses(rows, stages)
@@ -174,7 +232,7 @@ class _Simulation:
                 margins=proofs,
                 checks=findings,
                 stage_conversations=int(conversations[index]),
-                thresholds=self._outcomes.thresholds,
+                thresholds=self._outcomes.known_thresholds(int(row)),
             )
             before = len(self._rollouts[row].epochs)
             self._rollouts[row] = advance(self._rollouts[row], Look(findings=found), now=now).rollout
@@ -197,7 +255,7 @@ class _Simulation:
 
     def _open_epochs(self, row: int, before: int) -> None:
         for epoch in self._rollouts[row].epochs[before:]:
-            self._outcomes.open_epoch(row, epoch.number, weight=epoch.weight, stage=epoch.stage)
+            self._outcomes.open_epoch(row, epoch)
 
     def _suspects(self, codes: Codes) -> tuple[str, ...]:
         """Names of what may be harmed: simulation asks whether, not which."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
+from agentcanary_analysis.aggregates import Epoch
 from agentcanary_analysis.cells import Cells, FloatArray
 from agentcanary_analysis.histogram import bin_of, edge
 from agentcanary_analysis.metrics import Kind, Metric
@@ -82,16 +83,20 @@ class SimulatedOutcomes:
         self._columns: dict[str, FloatArray] = {}
         self._epochs = 0
 
-    def open_epoch(self, row: int, epoch: int, *, weight: float, stage: int) -> None:
+    def known_thresholds(self, row: int) -> dict[str, float]:  # noqa: ARG002  # the same for every rollout
+        """Per quantile metric its threshold, the same for every rollout at any time."""
+        return self.thresholds
+
+    def open_epoch(self, row: int, epoch: Epoch) -> None:
         """From now on the conversations of a rollout belong to this epoch."""
-        while epoch >= self._epochs:
+        while epoch.number >= self._epochs:
             self._columns = {
                 name: np.concatenate([column, np.zeros((self._runs, 1))], axis=1)
                 for name, column in self._columns.items()
             }
             self._epochs += 1
-        self._column("weight")[row, epoch] = weight
-        self._column("stage")[row, epoch] = stage
+        self._column("weight")[row, epoch.number] = epoch.weight
+        self._column("stage")[row, epoch.number] = epoch.stage
 
     def draw(self, rows: Rows, epochs: Rows, size: int) -> None:
         """The next ``size`` conversations of every given rollout, in its given epoch."""

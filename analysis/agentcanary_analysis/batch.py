@@ -31,12 +31,14 @@ class Decisions(NamedTuple):
         alarm: The split is not as designed, shape (batch,).
         criteria: Index into ``STATUSES`` of each criterion, shape (batch, criteria).
         log_e_harm: Of all criteria together, shape (batch,).
+        log_e_by_criterion: Of each criterion against "within its boundary", shape (batch, criteria).
     """
 
     harmed: BoolArray
     alarm: BoolArray
     criteria: Codes
     log_e_harm: FloatArray
+    log_e_by_criterion: FloatArray
 
 
 def decide(
@@ -74,7 +76,8 @@ def decide(
         # Beyond the limit of harm by its design, and not by what is realised: neither harmed nor safe.
         codes[found.log_e_harm >= alone, column] = _CODES[Status.UNDECIDED]
         codes[_empty(cells[line]), column] = _CODES[Status.NO_DATA]
-    return Decisions(weighed.harmed, weighed.alarm, codes, weighed.log_e_harm)
+    each = np.stack([found.log_e_harm for found in weighed.answers], axis=-1) if criteria else np.zeros(codes.shape)
+    return Decisions(weighed.harmed, weighed.alarm, codes, weighed.log_e_harm, each)
 
 
 def margin_statuses(cells: Cells, line: Line, *, weight: float, alpha: float, alpha_promote: float) -> Codes:

@@ -9,6 +9,7 @@ from scipy.stats import binom
 from agentcanary.plan import Advance, Criterion, Plan, Stage
 from agentcanary.simulate import Effect, End, OperatingCharacteristics, Truth, simulate
 from agentcanary.simulated_outcomes import SimulatedOutcomes
+from agentcanary_analysis.aggregates import Epoch
 from agentcanary_analysis.checks import parse_check, relative_boundary
 from agentcanary_analysis.metrics import ERROR_RATE, P95_LATENCY, USER_SATISFACTION
 from agentcanary_analysis.questions import Line
@@ -172,7 +173,7 @@ def test_a_number_that_is_not_positive_is_refused(name: str) -> None:
 def drawn(effect: Effect, lines: list[Line], *, size: int = 4000, runs: int = 400) -> SimulatedOutcomes:
     outcomes = SimulatedOutcomes(Truth(effects={lines[0].metric.name: effect}), lines, runs, np.random.default_rng(6))
     for row in range(runs):
-        outcomes.open_epoch(row, 0, weight=0.5, stage=0)
+        outcomes.open_epoch(row, Epoch(number=0, weight=0.5, stage=0))
     outcomes.draw(np.arange(runs), np.zeros(runs, dtype=np.intp), size)
     return outcomes
 
