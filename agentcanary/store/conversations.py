@@ -10,9 +10,10 @@ from agentcanary.assignment import Pin
 from agentcanary.outcomes import Judge, Outcome
 from agentcanary.rollout import Phase
 from agentcanary.store import turn_log
+from agentcanary.store.aliases import units_of
 from agentcanary.store.batch import storable
 from agentcanary.store.database import StorePart
-from agentcanary.store.schema import batches, conversations, looks, outbox, outcomes, pins, rollouts, workers
+from agentcanary.store.schema import aliases, batches, conversations, looks, outbox, outcomes, pins, rollouts, workers
 from agentcanary_analysis.aggregates import Arm
 
 
@@ -76,9 +77,10 @@ class Conversations(StorePart):
     """The conversations of a store."""
 
     def conversation(self, agent: str, unit: str) -> Known | None:
-        """Everything known of one conversation, or None."""
+        """Everything known of one conversation, by its id or by one that a server made for it; or None."""
         unit = storable(unit)
         with self._database.snapshot() as connection:
+            unit = units_of(connection, agent, [unit]).get(unit, unit)
             found = connection.execute(
                 select(conversations)
                 .where(conversations.c.agent == agent, conversations.c.unit == unit)
@@ -146,6 +148,8 @@ class Conversations(StorePart):
             connection.execute(delete(pins).where(pins.c.created_at < before, pins.c.rollout.not_in(running)))
             remaining = select(c.unit).where(c.agent == outcomes.c.agent, c.unit == outcomes.c.unit)
             connection.execute(delete(outcomes).where(outcomes.c.at < before, ~remaining.exists()))
+            named = select(c.unit).where(c.agent == aliases.c.agent, c.unit == aliases.c.unit)
+            connection.execute(delete(aliases).where(aliases.c.created_at < before, ~named.exists()))
             connection.execute(delete(looks).where(looks.c.at < before, looks.c.rollout.not_in(running)))
             connection.execute(delete(outbox).where(outbox.c.done_at < before))
             connection.execute(delete(batches).where(batches.c.at < before))

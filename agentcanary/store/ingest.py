@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, case, delete, func, literal_column
 from agentcanary.outcomes import SAFETY_VIOLATION
 from agentcanary.rollout import Phase
 from agentcanary.store import turn_log
+from agentcanary.store.aliases import units_of
 from agentcanary.store.batch import Batch, ConversationRow, OutcomeRow
 from agentcanary.store.database import BATCH_TIMEOUT, Database
 from agentcanary.store.schema import batches, conversations, counted_assignments, outcomes, rollouts, violations
@@ -132,6 +133,7 @@ class Ingest:
         ]
 
     def _add_outcomes(self, connection: Connection, rows: Sequence[OutcomeRow]) -> None:
+        rows = _under_their_units(connection, rows)
         reports: dict[str, list[OutcomeRow]] = {}
         for row in rows:
             if row.name == SAFETY_VIOLATION:
@@ -167,6 +169,15 @@ class Ingest:
                 index_elements=[*table.primary_key], set_={"units": table.c.units + insert.excluded.units}
             )
         )
+
+
+def _under_their_units(connection: Connection, rows: Sequence[OutcomeRow]) -> Sequence[OutcomeRow]:
+    """The rows; those that name a conversation by an id that a server made for it, under the conversation's own."""
+    for agent in {row.agent for row in rows}:
+        units = units_of(connection, agent, [row.unit for row in rows if row.agent == agent])
+        if units:
+            rows = [row._replace(unit=units.get(row.unit, row.unit)) if row.agent == agent else row for row in rows]
+    return rows
 
 
 def stop_unsafe(connection: Connection, agents: Iterable[str]) -> None:

@@ -69,6 +69,19 @@ pins = Table(
     sqlite_with_rowid=False,
 )
 
+# Ids that servers made for a unit after its first turn was assigned: session, thread and response ids.
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("agent", String, nullable=False),
+    Column("alias", String, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+    PrimaryKeyConstraint("agent", "alias"),
+    Index("aliases_unit", "agent", "unit"),
+    sqlite_with_rowid=False,
+)
+
 # Conversations of a rollout that its split did not decide; a query that names them by this text finds the index.
 EXCEPTIONAL = "rollout != '' AND (excluded IS NOT NULL OR (arm = 'canary' AND on_canary = 0))"
 

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from agentcanary.outcomes import Record
 from agentcanary.rollout import Rollout
+from agentcanary.store.aliases import Aliases
 from agentcanary.store.batch import Batch, coalesce
 from agentcanary.store.conversations import Conversations
 from agentcanary.store.counting import Counting
@@ -24,7 +25,7 @@ from agentcanary.store.workers import Workers
 from agentcanary_analysis.aggregates import Aggregates
 
 
-class Store(Rollouts, Pins, Counting, Conversations, Outbox, Leases, Workers):
+class Store(Rollouts, Pins, Aliases, Counting, Conversations, Outbox, Leases, Workers):
     """Everything that is kept, for any number of workers.
 
     Safe to use from any thread, and after a fork. Cheap to make: it connects, creates and migrates on first use.

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect
 
 from agentcanary.errors import StoreRefusedError
 
-HEAD = "0001"
+HEAD = "0002"
 
 
 def revision_of(connection: Connection) -> str | None:
