@@ -1,0 +1,129 @@
+"""A chart for people: SVG and PNG without a network, and its text alternative."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import altair as alt
+
+from agentcanary_analysis.charts.theme import palette, vega_config
+
+_OPENING = re.compile(r"<svg\b[^>]*>")
+# Roles inside the picture would be read out one mark at a time; the description says it in a sentence.
+_INNER_ROLES = re.compile(r'\s(?:role|aria-roledescription|aria-label|aria-hidden)="[^"]*"')
+# Marks that only carry a tooltip: a picture has none.
+_UNSEEN = re.compile(r'<path\b[^>]*\sopacity="0"[^>]*(?:/>|></path>)')
+
+
+def drawn(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
+    """A chart without marks over these rows, which it holds itself."""
+    return alt.Chart(alt.InlineData(values=[dict(row) for row in rows]))
+
+
+def finished(
+    layers: Sequence[alt.Chart],
+    *,
+    theme: str,
+    title: str,
+    description: str,
+    width: int,
+    height: int,
+    subtitle: str = "",
+) -> alt.LayerChart:
+    """A chart with its title, its size, its theme and its text alternative.
+
+    Args:
+        layers: The marks, from the back to the front.
+        theme: ``light`` or ``dark``.
+        title: What it shows; empty for a page that says it in a heading.
+        description: The same in words, for those who do not see it.
+        width: Of the whole picture, in pixels.
+        height: Of the marks, in pixels.
+        subtitle: What one must know to read it.
+    """
+    if not 200 <= width <= 4000:
+        raise ValueError(f"a chart is 200 to 4000 pixels wide, got {width}")
+    config = vega_config(palette(theme))
+    autosize = alt.AutoSizeParams(type="fit-x", contains="padding")
+    done = alt.LayerChart(layer=list(layers)).properties(
+        width=width, height=height, autosize=autosize, description=description, config=alt.Config.from_dict(config)
+    )
+    if title:
+        wrapped = alt.TitleParams(title, subtitle=subtitle) if subtitle else alt.TitleParams(title)
+        done = done.properties(title=wrapped)
+    return done
+
+
+def describe(chart: alt.LayerChart) -> str:
+    """What a chart shows, in words: its text alternative.
+
+    >>> from agentcanary_analysis.charts import Split, describe, sample_ratio
+    >>> describe(sample_ratio([Split(weight=0.1, stable=900, canary=100)]))
+    'Where 10 % was asked for, the canary has 10.0 % (100 of 1,000 conversations).'
+    """
+    return str(chart.description)
+
+
+def to_svg(chart: alt.LayerChart, *, transparent: bool = False) -> str:
+    """The chart as an SVG element, made without a network; it holds no script and no inline style.
+
+    Args:
+        chart: From this package.
+        transparent: True leaves the surface to the page.
+    """
+    shown = chart.properties(background="transparent") if transparent else chart
+    buffer = io.StringIO()
+    shown.save(buffer, format="svg")
+    svg = _UNSEEN.sub("", _INNER_ROLES.sub("", buffer.getvalue()))
+    described = escape(describe(chart), quote=True)
+    opening = _OPENING.search(svg)
+    if opening is None:
+        raise RuntimeError(f"vl-convert made no SVG but {svg[:80]!r}")
+    first = opening[0].removesuffix(">") + f' role="img" aria-label="{described}">'
+    return svg[: opening.start()] + first + svg[opening.end() :]
+
+
+def to_png(chart: alt.LayerChart, *, scale: float = 2.0) -> bytes:
+    """The chart as a PNG picture, made without a network.
+
+    Args:
+        chart: From this package.
+        scale: Pixels of the picture for each pixel of the chart.
+    """
+    buffer = io.BytesIO()
+    chart.save(buffer, format="png", scale_factor=scale)
+    return buffer.getvalue()
+
+
+class Figure:
+    """Charts that a notebook shows as SVG, one below the other: nothing is loaded from anywhere.
+
+    Args:
+        charts: From this package.
+
+    Attributes:
+        charts: The Altair charts: ``figure.charts[0].interactive()``, or ``save``.
+    """
+
+    def __init__(self, *charts: alt.LayerChart) -> None:
+        self.charts = charts
+
+    def to_svg(self) -> str:
+        """All charts as SVG elements."""
+        return "\n".join(to_svg(chart) for chart in self.charts)
+
+    def __repr__(self) -> str:
+        return "\n".join(describe(chart) for chart in self.charts)
+
+    def _repr_mimebundle_(self, **_asked: object) -> dict[str, Any]:
+        """As notebooks ask for it."""
+        bundle: dict[str, Any] = {"text/plain": repr(self)}
+        if len(self.charts) == 1:
+            bundle["image/svg+xml"] = self.to_svg()
+        else:
+            bundle["text/html"] = "".join(f"<div>{to_svg(chart)}</div>" for chart in self.charts)
+        return bundle
