@@ -1,14 +1,13 @@
-"""How numbers are written for people: shares, changes, e-values, times. Pure."""
+"""How numbers and times are written for people. Pure; what is no time is written as in the reports."""
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 
 from agentcanary.durations import UNITS, format_duration
-from agentcanary_analysis.metrics import Kind
+from agentcanary_analysis.figures import change, count, e_value, value
 
-_LARGE = math.log(1e6)
+__all__ = ["ago", "change", "count", "e_value", "moment", "span", "value"]
 
 
 def span(seconds: float) -> str:
@@ -41,67 +40,3 @@ def ago(at: float, now: float) -> str:
     ('2h ago', 'in 2h')
     """
     return f"{span(now - at)} ago" if now >= at else f"in {span(at - now)}"
-
-
-def value(number: float | None, kind: Kind, unit: str = "") -> str:
-    """A metric's value in one arm.
-
-    Args:
-        number: Rate, mean, quantile or count; infinite where turns never ended.
-        kind: Of the metric.
-        unit: Written behind numbers that are no share: ``s``.
-
-    >>> value(0.0612, Kind.PROPORTION), value(2.3456, Kind.QUANTILE, "s"), value(None, Kind.MEAN)
-    ('6.1 %', '2.35 s', '–')
-    >>> value(0.0123, Kind.QUANTILE, "s")
-    '12.3 ms'
-    """
-    if number is None:
-        return "–"
-    if math.isinf(number):
-        return "never"
-    if kind is Kind.PROPORTION:
-        return f"{number * 100:.1f} %"
-    if unit == "s" and number < 0.1:
-        return f"{number * 1000:.3g} ms"
-    return f"{number:.3g} {unit}".rstrip()
-
-
-def change(relative: float | None) -> str:
-    """A relative change in percent with its sign.
-
-    >>> change(0.1834), change(-0.5), change(None), change(24.0), change(float("inf"))
-    ('+18 %', '−50 %', '–', '× 25', 'without limit')
-
-    From three times as much on it is told as a multiple.
-    """
-    if relative is None:
-        return "–"
-    if math.isinf(relative):
-        return "without limit"
-    if relative >= 2:
-        return f"× {1 + relative:.3g}"
-    percent = relative * 100
-    written = f"{abs(percent):.1f}" if abs(percent) < 9.95 else f"{abs(percent):.0f}"
-    return f"{'−' if percent < 0 else '+'}{written.removesuffix('.0')} %"
-
-
-def e_value(log_e: float) -> str:
-    """An e-value, from its natural logarithm: it may be larger than any float.
-
-    >>> e_value(0.0), e_value(3.0), e_value(-9.0), e_value(2000.0)
-    ('1', '20.1', '0.000123', '1e868')
-    """
-    if log_e > _LARGE:
-        return f"1e{math.floor(log_e / math.log(10))}"
-    e = math.exp(log_e)
-    return "0" if e < 1e-6 else f"{e:.3g}"
-
-
-def count(number: int) -> str:
-    """A whole number with separators.
-
-    >>> count(12000)
-    '12,000'
-    """
-    return f"{number:,}"
