@@ -16,9 +16,11 @@ from os import PathLike
 from pathlib import Path
 from time import perf_counter
 
+import structlog
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 from sqlalchemy.engine import make_url
+from starlette.applications import Starlette
 
 from agentcanary.assignment import Assignment, RolloutView, bucket
 from agentcanary.clock import Clock, SystemClock
@@ -30,19 +32,24 @@ from agentcanary.degraded import Degraded
 from agentcanary.direct import DirectTurn
 from agentcanary.effects.notifications import Notifier, NotifyAll, notifiers_from
 from agentcanary.errors import AgentCanaryError, StoreError
+from agentcanary.outcome_shapes import Reported
 from agentcanary.outcomes import Judge, Outcome, Record
 from agentcanary.pins import PinKeeper
 from agentcanary.recorder import Recorder
-from agentcanary.security import keyed_hash, new_secret
+from agentcanary.security import Guard, keyed_hash, new_secret
 from agentcanary.settled import Settling
 from agentcanary.snapshot import SnapshotKeeper
-from agentcanary.store import Store
+from agentcanary.store import DEAD_AFTER, Store
 from agentcanary.telemetry import Telemetry
 from agentcanary.versions import Registry
 from agentcanary_analysis.aggregates import Arm
 
 _DISABLED = "AGENTCANARY_DISABLED"
 _STORED_WITHIN = 5.0
+# A worker stores its turns every tenth of a second; one that is so many seconds behind has them in its journal.
+_BEHIND = 10.0
+
+log = structlog.get_logger("agentcanary")
 
 
 class Canary:
@@ -58,8 +65,13 @@ class Canary:
         clock: The time of rollouts.
         notifiers: Who is told; by default what the configuration names.
 
+    Raises:
+        ConfigError: If a token in the environment cannot be used.
+
     Attributes:
         config: The configuration.
+        guard: Who is believed: the tokens of the configuration and the environment.
+        disabled: True where ``AGENTCANARY_DISABLED=1`` switches agentcanary off.
         registry: Agent objects by version.
         without: Requests without a usable conversation id in this process, by their problem.
     """
@@ -79,8 +91,9 @@ class Canary:
         self.trust_header = config.security.trust_header
         self.cookie: SignedCookie | None = None
         self.without: Counter[str] = Counter()
+        self.guard = Guard.configured(config.security, os.environ)
         self._id_key = os.urandom(32)
-        self._disabled = os.environ.get(_DISABLED, "") not in ("", "0")
+        self.disabled = os.environ.get(_DISABLED, "") not in ("", "0")
         self._lock = threading.Lock()
         self._pid = 0
         self.store = Store(config.store)
@@ -204,22 +217,44 @@ class Canary:
         Raises:
             ValueError: If the value is not finite, or the name or the conversation is empty.
         """
-        outcome = Outcome(
-            id=id or uuid.uuid4().hex,
-            agent=self.agent,
+        reported = Reported(
             conversation_id=conversation_id,
             name=name,
             value=None if value is None else float(value),
-            at=self.clock(),
+            id=id,
             label=label,
             kind=Judge(kind),
             explanation=explanation,
             turn_id=turn_id,
             confirmed=confirmed,
         )
-        if self._disabled:
+        self.take(reported)
+
+    def take(self, reported: Reported) -> None:
+        """``record`` for an outcome that was sent.
+
+        Args:
+            reported: The outcome; it is received now, whenever it was made.
+
+        Raises:
+            ValueError: As from ``record``.
+        """
+        outcome = Outcome(
+            id=reported.id or uuid.uuid4().hex,
+            agent=self.agent,
+            conversation_id=self.unit_of(reported.conversation_id),
+            name=reported.name,
+            value=reported.value,
+            at=self.clock(),
+            label=reported.label,
+            kind=reported.kind,
+            explanation=reported.explanation,
+            turn_id=reported.turn_id,
+            confirmed=reported.confirmed,
+        )
+        if self.disabled:
             return
-        known = self._known(conversation_id)
+        known = self._known(outcome.conversation_id)
         if outcome.is_safety_violation:
             # First this worker, then the disk: nothing may be given to the canary meanwhile.
             tolerant = self.snapshots.rollout is not None and self.snapshots.rollout.plan.max_safety_violations > 0
@@ -227,6 +262,54 @@ class Canary:
                 self.snapshots.stop_canary()
         self.recorder.put(outcome)
         self.telemetry.outcome(outcome, variant="" if known is None else known.arm.value)
+
+    def unit_of(self, conversation_id: str) -> str:
+        """The unit of a conversation id."""
+        return conversation_id
+
+    def known_units(self, units: Sequence[str]) -> frozenset[str]:
+        """Those of some units that have had a turn with this agent.
+
+        Raises:
+            StoreError: If that cannot be told: the store does not answer, or a worker has yet to bring its turns there.
+        """
+        known = self.store.known_units(self.agent, units)
+        known |= {unit for unit in units if unit not in known and self._known(unit) is not None}
+        if len(known) < len(set(units)):
+            now, speed = self.clock(), self.clock.speed
+            behind = now - self.store.watermark(self.agent, now, dead_after=DEAD_AFTER * speed)
+            if behind > _BEHIND * speed:
+                raise StoreError(
+                    f"a worker has turns of the last {behind:.0f} s that are not stored yet; send it again"
+                )
+        return known
+
+    def withdraw(self, outcome_id: str) -> bool:
+        """Take an outcome back: its value is missing from now on. What was counted with it stays counted.
+
+        Args:
+            outcome_id: The ``id`` under which it was recorded.
+
+        Returns:
+            False if there is none.
+
+        Raises:
+            StoreError: If the store does not take it.
+        """
+        self.recorder.flush_and_wait(_STORED_WITHIN)
+        return self.store.withdraw(self.agent, outcome_id, self.clock())
+
+    def api(self) -> Starlette:
+        """The JSON API as an ASGI application, behind tokens: ``app.mount("/canary", canary.api())``.
+
+        Raises:
+            ConfigError: If a token in the environment cannot be used.
+        """
+        from agentcanary.api import application
+
+        if self.guard.closed:
+            log.warning("agentcanary.api_closed", agent=self.agent, remedy="set AGENTCANARY_TOKEN; agentcanary token")
+        return application(self)
 
     async def arecord(self, conversation_id: str, name: str, value: float | None, **details: object) -> None:
         """``record``, and wait until the store has it.
@@ -241,7 +324,7 @@ class Canary:
             StoreError: If the store does not have it after five seconds. It is kept, and stored when that is possible.
         """
         self.record(conversation_id, name, value, **details)  # type: ignore[arg-type] # checked by record itself
-        if not self._disabled and not await asyncio.to_thread(self.recorder.flush_and_wait, _STORED_WITHIN):
+        if not self.disabled and not await asyncio.to_thread(self.recorder.flush_and_wait, _STORED_WITHIN):
             raise StoreError(
                 f"the store has not taken {name} of conversation {conversation_id!r} within {_STORED_WITHIN:g} s; "
                 "it is kept in the journal and follows"
@@ -273,7 +356,7 @@ class Canary:
 
     def start_blocking(self) -> None:
         """``start`` for code without an event loop. Raises nothing: what fails is tried again."""
-        if self._disabled:
+        if self.disabled:
             return
         with self._lock:
             if self._pid == os.getpid():

@@ -18,6 +18,7 @@ from agentcanary.store.ingest import Ingest
 from agentcanary.store.leases import Leases
 from agentcanary.store.outbox import Outbox
 from agentcanary.store.pins import Pins
+from agentcanary.store.receiving import Receiving
 from agentcanary.store.rollouts import Rollouts
 from agentcanary.store.schema import secrets
 from agentcanary.store.tallies import aggregates
@@ -25,7 +26,7 @@ from agentcanary.store.workers import Workers
 from agentcanary_analysis.aggregates import Aggregates
 
 
-class Store(Rollouts, Pins, Aliases, Counting, Conversations, Outbox, Leases, Workers):
+class Store(Rollouts, Pins, Aliases, Counting, Conversations, Receiving, Outbox, Leases, Workers):
     """Everything that is kept, for any number of workers.
 
     Safe to use from any thread, and after a fork. Cheap to make: it connects, creates and migrates on first use.
