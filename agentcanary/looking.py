@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from agentcanary.plan import Plan
+from dataclasses import replace
+
+from agentcanary.plan import Criterion, Plan
 from agentcanary.rollout import Rollout
 from agentcanary_analysis.aggregates import Aggregates
+from agentcanary_analysis.evidence import Evidence, assess
 from agentcanary_analysis.metrics import Kind, Metric
 from agentcanary_analysis.verdict import Findings, judge
 
@@ -15,7 +18,7 @@ def findings_of(rollout: Rollout, aggregates: Aggregates) -> Findings:
     Loads scipy at its first call: the processes that only serve requests never need it.
     """
     plan = rollout.plan
-    return judge(
+    findings = judge(
         aggregates,
         metrics=plan.metrics,
         criteria={criterion.metric: plan.boundary(criterion) for criterion in plan.criteria},
@@ -28,6 +31,25 @@ def findings_of(rollout: Rollout, aggregates: Aggregates) -> Findings:
         stage=rollout.stage,
         proof_weight=plan.proof_weight,
         max_safety_violations=plan.max_safety_violations,
+    )
+    if not plan.dry_run:
+        return findings
+    return replace(findings, dry_run=tuple(_warning(rollout, criterion, aggregates) for criterion in plan.dry_run))
+
+
+def _warning(rollout: Rollout, criterion: Criterion, aggregates: Aggregates) -> Evidence:
+    """A criterion that only warns: apart from those that decide, so that it takes nothing from their budget."""
+    # Needs numpy, as the look that has just been taken did.
+    from agentcanary_analysis.weighing import budget
+
+    plan = rollout.plan
+    return assess(
+        aggregates,
+        plan.metric(criterion.metric),
+        plan.boundary(criterion),
+        weight=plan.proof_weight,
+        alpha=budget(plan.alpha, rollout.attempt),
+        alpha_promote=budget(plan.alpha_promote, rollout.attempt),
     )
 
 

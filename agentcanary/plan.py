@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from agentcanary.freeze import FreezeWindow, freeze_window_from_dict
 from agentcanary_analysis.checks import Boundary, Check, relative_boundary
 from agentcanary_analysis.metrics import (
     BUILT_IN,
@@ -39,6 +40,14 @@ class OnInconclusive(StrEnum):
     HOLD = "hold"
     ROLLBACK = "rollback"
     PAUSE = "pause"
+
+
+class OnFail(StrEnum):
+    """What proven harm of one metric leads to."""
+
+    ROLLBACK = "rollback"
+    PAUSE = "pause"
+    WARN = "warn"
 
 
 class Pinned(StrEnum):
@@ -102,13 +111,17 @@ class Plan:
         criteria: The rollback boundaries.
         promotion: Tighter margins that must be proven before the step to weight 1; a metric that is not named here is
             proven against its criterion.
+        dry_run: Criteria of metrics that only warn: they are judged, told and shown, and decide nothing.
         metrics: Every metric that a criterion or a check may name.
+        on_fail: Per metric what proven harm leads to; a metric that is not named rolls back. The checks of one that
+            only warns hold nothing.
         alpha: Budget for ever rolling back, on evidence, a canary that is within every boundary.
         alpha_promote: Budget for ever promoting one that is beyond some boundary.
         max_safety_violations: Confirmed violations on the canary that are tolerated; one more stops it.
         max_duration: After this long without a decision ``on_inconclusive`` applies; None for never.
         on_inconclusive: See ``OnInconclusive``.
         bake: Least time at weight 1 before the promotion.
+        freeze: Windows in which no step forward is taken.
         drain_after: Longest time that a version left behind serves its live conversations.
         idle_after: A conversation without a turn for this long has ended.
         pinned: Per cause (``safety``, ``harm``, ``manual``) what becomes of pinned conversations.
@@ -119,13 +132,16 @@ class Plan:
     stages: tuple[Stage, ...]
     criteria: tuple[Criterion, ...] = ()
     promotion: tuple[Criterion, ...] = ()
+    dry_run: tuple[Criterion, ...] = ()
     metrics: tuple[Metric, ...] = BUILT_IN
+    on_fail: Mapping[str, OnFail] = field(default_factory=dict)
     alpha: float = 0.05
     alpha_promote: float = 0.05
     max_safety_violations: int = 0
     max_duration: float | None = None
     on_inconclusive: OnInconclusive = OnInconclusive.HOLD
     bake: float = 30 * MINUTE
+    freeze: tuple[FreezeWindow, ...] = ()
     drain_after: float = DAY
     idle_after: float = 30 * MINUTE
     pinned: Mapping[str, Pinned] = field(
@@ -145,10 +161,17 @@ class Plan:
         if not (0 < self.alpha < 1 and 0 < self.alpha_promote < 1):
             raise ValueError(f"alpha must be between 0 and 1, got {self.alpha} and {self.alpha_promote}")
         known = {metric.name for metric in self.metrics}
-        named = [c.metric for c in (*self.criteria, *self.promotion)]
+        named = [*(c.metric for c in (*self.criteria, *self.promotion, *self.dry_run)), *self.on_fail]
         for name in named + [c.metric for s in self.stages for c in s.checks]:
             if name not in known:
                 raise ValueError(f"the plan names the metric {name!r}, which it does not define")
+        deciding = {criterion.metric for criterion in self.criteria}
+        for name in known:
+            if self.only_warns(name) and (name in deciding or self.metric(name).kind is Kind.COUNT):
+                raise ValueError(f"{name} only warns: its criterion belongs into dry_run, and a count cannot only warn")
+        for criterion in self.dry_run:
+            if not self.only_warns(criterion.metric):
+                raise ValueError(f"the criterion of {criterion.metric} in dry_run needs on_fail: warn")
         margins = {criterion.metric: criterion.margin for criterion in self.criteria}
         for tighter in self.promotion:
             if tighter.metric not in margins or tighter.margin > margins[tighter.metric]:
@@ -160,6 +183,10 @@ class Plan:
     def metric(self, name: str) -> Metric:
         """The metric of that name."""
         return next(metric for metric in self.metrics if metric.name == name)
+
+    def only_warns(self, metric: str) -> bool:
+        """True when a metric of that name decides nothing."""
+        return self.on_fail.get(metric) is OnFail.WARN
 
     def boundary(self, criterion: Criterion) -> Boundary:
         """The line that a criterion draws, its metric's floor included."""
@@ -211,6 +238,10 @@ def plan_from_dict(stored: Mapping[str, Any]) -> Plan:
             "metrics": metrics,
             "criteria": tuple(Criterion(**criterion) for criterion in stored["criteria"]),
             "promotion": tuple(Criterion(**criterion) for criterion in stored["promotion"]),
+            # Plans that were stored before these keys were known are without them.
+            "dry_run": tuple(Criterion(**criterion) for criterion in stored.get("dry_run", ())),
+            "on_fail": {name: OnFail(policy) for name, policy in stored.get("on_fail", {}).items()},
+            "freeze": tuple(freeze_window_from_dict(window) for window in stored.get("freeze", ())),
             "on_inconclusive": OnInconclusive(stored["on_inconclusive"]),
             "pinned": {cause: Pinned(policy) for cause, policy in stored["pinned"].items()},
         }

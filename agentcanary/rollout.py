@@ -79,8 +79,9 @@ class Rollout:
         asked: See ``Asked``.
         acknowledged: Reasons that an operator chose to go on in spite of: ``harm``, ``invalid``.
         paused_for: Why it is paused: ``manual``, ``harm`` or ``inconclusive``; empty when it is not.
+        paused_metrics: Whose harm it is paused for, by their ``on_fail: pause``; empty where it is paused for all harm.
         drained_at: When the version left behind had no live conversation any more.
-        told: Conditions that were notified once: ``undecided``, ``invalid``.
+        told: Conditions that were notified once: ``undecided``, ``invalid``, ``dry_run:METRIC``.
     """
 
     id: str
@@ -105,6 +106,7 @@ class Rollout:
     asked: Asked | None = None
     acknowledged: tuple[str, ...] = ()
     paused_for: str = ""
+    paused_metrics: tuple[str, ...] = ()
     drained_at: float | None = None
     told: tuple[str, ...] = ()
 
@@ -139,6 +141,7 @@ def rollout_from_dict(stored: Mapping[str, Any]) -> Rollout:
             if stored["asked"] is None
             else Asked(conversations=stored["asked"]["conversations"], suspect=tuple(stored["asked"]["suspect"])),
             "acknowledged": tuple(stored["acknowledged"]),
+            "paused_metrics": tuple(stored.get("paused_metrics", ())),
             "told": tuple(stored["told"]),
         }
     )

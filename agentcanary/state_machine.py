@@ -1,7 +1,7 @@
 """The rollout state machine: one state and one event → the next state. Pure.
 
-The order in which a look is answered is fixed: safety, harm, validity, the stage's minimums and checks, the step,
-and last the maximum duration. Nothing later can hide anything earlier, and every verdict latches.
+The order in which a look is answered is fixed: safety, harm, validity, the stage's minimums and checks, freeze windows,
+the step, and last the maximum duration. Nothing later can hide anything earlier, and every verdict latches.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import assert_never
 
 from agentcanary.durations import format_duration
 from agentcanary.errors import TransitionError
-from agentcanary.plan import Advance, OnInconclusive, Plan
+from agentcanary.freeze import Frozen, frozen
+from agentcanary.plan import Advance, OnFail, OnInconclusive, Plan
 from agentcanary.rollout import Asked, Phase, Rollout, Transition, Verdict, rollout_id
 from agentcanary.transitions import (
     CONTROLLER,
@@ -29,6 +30,7 @@ from agentcanary.transitions import (
     resume,
     roll_back,
     tell,
+    told_mark,
 )
 from agentcanary_analysis.evidence import Status
 from agentcanary_analysis.metrics import Kind
@@ -64,12 +66,14 @@ class Action:
         actor: Who does it.
         reason: Why, for the audit log.
         plan: For a restart: the plan of the new rollout; None keeps the old one.
+        during_freeze: True takes a step forward inside a freeze window too.
     """
 
     kind: ActionKind
     actor: str
     reason: str
     plan: Plan | None = None
+    during_freeze: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,23 +125,41 @@ def advance(rollout: Rollout, event: Event, *, now: float, new_salt: bytes = b""
 def _look(rollout: Rollout, findings: Findings, now: float) -> Transition:
     if rollout.phase.ended:
         return hold(rollout, f"the rollout is {rollout.phase.value}")
+    freeze = frozen(rollout.plan.freeze, now)
     if rollout.phase is Phase.PENDING:
+        if freeze is not None:
+            return hold(rollout, freeze.reason)
         return enter(rollout, 0, now, CONTROLLER, "started", findings.thresholds)
     if rollout.stopped_at is not None:
         return roll_back(rollout, now, CONTROLLER, "safety", rollout.stop_reason)
     if findings.unsafe:
         return roll_back(rollout, now, CONTROLLER, "safety", findings.unsafe)
-    if findings.harmed and "harm" not in rollout.acknowledged and rollout.paused_for != "harm":
-        reason = f"harm is proven: {', '.join(findings.harmed)}"
-        if rollout.current_stage.auto_rollback:
-            return roll_back(rollout, now, CONTROLLER, "harm", reason)
-        return pause(rollout, now, CONTROLLER, "harm", f"{reason}; auto_rollback is off in this stage")
+    harm = _harm(rollout, findings, now)
+    if harm is not None:
+        return harm
     if rollout.phase is Phase.PAUSED:
         return hold(rollout, f"paused ({rollout.paused_for}): {rollout.reason}")
     rollout, holds = _holds(rollout, findings, now)
-    if not holds:
+    if not holds and freeze is None:
         return _step(rollout, now, CONTROLLER, "every condition of the stage is met", findings.thresholds)
-    return _wait(rollout, findings, holds, now)
+    return _wait(rollout, findings, holds, freeze, now)
+
+
+def _harm(rollout: Rollout, findings: Findings, now: float) -> Transition | None:
+    """What proven harm leads to; None where there is none that an operator has not acknowledged."""
+    plan = rollout.plan
+    new = tuple(metric for metric in findings.harmed if not {"harm", f"harm:{metric}"} & set(rollout.acknowledged))
+    if not new:
+        return None
+    reason = f"harm is proven: {', '.join(findings.harmed)}"
+    pauses = all(plan.on_fail.get(metric) is OnFail.PAUSE for metric in new)
+    if rollout.current_stage.auto_rollback and not pauses:
+        return roll_back(rollout, now, CONTROLLER, "harm", reason)
+    if rollout.paused_for == "harm":
+        return None
+    if not rollout.current_stage.auto_rollback:
+        return pause(rollout, now, CONTROLLER, "harm", f"{reason}; auto_rollback is off in this stage")
+    return pause(rollout, now, CONTROLLER, "harm", f"{reason}; on_fail: pause", new)
 
 
 def _holds(rollout: Rollout, findings: Findings, now: float) -> tuple[Rollout, tuple[str, ...]]:
@@ -155,13 +177,14 @@ def _holds(rollout: Rollout, findings: Findings, now: float) -> tuple[Rollout, t
         holds.append(f"stage {stage.name} needs {missing} more counted canary conversations")
     if holds:
         return rollout, tuple(holds)
+    checks = [found for found in findings.checks if not plan.only_warns(found.check.metric)]
     asked = rollout.asked
     if asked is None or findings.stage_conversations >= _ASK_AGAIN * asked.conversations:
-        suspect = tuple(found.check.text for found in findings.checks if found.status is Status.SUSPECT)
+        suspect = tuple(found.check.text for found in checks if found.status is Status.SUSPECT)
         asked = Asked(conversations=findings.stage_conversations, suspect=suspect)
         rollout = replace(rollout, asked=asked, revision=rollout.revision + 1)
     holds += [f"{text}: suspect" for text in asked.suspect]
-    for found in findings.checks:
+    for found in checks:
         if found.status is Status.NO_DATA:
             holds.append(f"{found.check.text}: no data; {found.reason}")
         elif stage.advance is Advance.PROVEN and found.status is not Status.SAFE:
@@ -174,10 +197,15 @@ def _holds(rollout: Rollout, findings: Findings, now: float) -> tuple[Rollout, t
     return rollout, tuple(holds)
 
 
-def _wait(rollout: Rollout, findings: Findings, holds: tuple[str, ...], now: float) -> Transition:
+def _wait(
+    rollout: Rollout, findings: Findings, holds: tuple[str, ...], freeze: Frozen | None, now: float
+) -> Transition:
     """Hold; but apply the maximum duration, tell once what people must know, and fix thresholds when they are known."""
     plan = rollout.plan
-    late = plan.max_duration is not None and now - rollout.created_at >= plan.max_duration
+    # One that only a freeze window holds is decided: the step is earned.
+    late = bool(holds) and plan.max_duration is not None and now - rollout.created_at >= plan.max_duration
+    if freeze is not None:
+        holds = (*holds, freeze.reason)
     if late and rollout.current_stage.weight < 1 and "inconclusive" not in rollout.acknowledged:
         reason = f"undecided after the maximum duration: {'; '.join(holds)}"
         match plan.on_inconclusive:
@@ -192,6 +220,10 @@ def _wait(rollout: Rollout, findings: Findings, holds: tuple[str, ...], now: flo
                 assert_never(plan.on_inconclusive)
     if findings.invalid and not {"invalid"} & {*rollout.told, *rollout.acknowledged}:
         return tell(rollout, now, "invalid", holds[0], holds)
+    for found in findings.dry_run:
+        if found.status is Status.HARMED and told_mark("dry_run", found.metric) not in rollout.told:
+            reason = f"harm is proven: {found.metric}; on_fail: warn, so nothing is done"
+            return tell(rollout, now, "dry_run", reason, holds, about=found.metric)
     if _lacks_thresholds(rollout, findings):
         epochs = (*rollout.epochs, next_epoch(rollout, rollout.weight, rollout.stage, findings.thresholds))
         fixed = ", ".join(f"{name} at {value:.3g}" for name, value in sorted(findings.thresholds.items()))
@@ -219,10 +251,12 @@ def _act(rollout: Rollout, action: Action, now: float, new_salt: bytes) -> Trans
             return roll_back(rollout, now, action.actor, "manual", action.reason)
         case ActionKind.PROMOTE:
             _require(rollout, action, not rollout.phase.ended and rollout.stopped_at is None, "it has ended or stopped")
+            _refuse_frozen(rollout, action, now)
             return promote(rollout, now, action.actor, action.reason)
         case ActionKind.ADVANCE:
             running = rollout.phase in (Phase.PROGRESSING, Phase.PAUSED) and rollout.stopped_at is None
             _require(rollout, action, running, "only a progressing or paused rollout has a next stage")
+            _refuse_frozen(rollout, action, now)
             return _step(acknowledge(rollout), now, action.actor, action.reason, rollout.epochs[-1].thresholds)
         case ActionKind.PAUSE:
             _require(rollout, action, rollout.phase is Phase.PROGRESSING, "only a progressing rollout can be paused")
@@ -230,6 +264,8 @@ def _act(rollout: Rollout, action: Action, now: float, new_salt: bytes) -> Trans
         case ActionKind.RESUME:
             held = rollout.phase is Phase.PAUSED or "invalid" in rollout.told
             _require(rollout, action, held, "it is not paused, nor held for invalid data")
+            if rollout.weight < rollout.current_stage.weight:
+                _refuse_frozen(rollout, action, now)
             return resume(rollout, now, action.actor, action.reason)
         case _:
             assert_never(action.kind)
@@ -238,6 +274,15 @@ def _act(rollout: Rollout, action: Action, now: float, new_salt: bytes) -> Trans
 def _require(rollout: Rollout, action: Action, allowed: bool, why: str) -> None:
     if not allowed:
         raise TransitionError(f"cannot {action.kind.value} rollout {rollout.id}, which is {rollout.phase.value}: {why}")
+
+
+def _refuse_frozen(rollout: Rollout, action: Action, now: float) -> None:
+    """A step forward inside a freeze window is refused, unless the operator says that it is meant."""
+    freeze = None if action.during_freeze else frozen(rollout.plan.freeze, now)
+    if freeze is not None:
+        raise TransitionError(
+            f"cannot {action.kind.value} rollout {rollout.id} now: {freeze.reason}. If it must be: --during-freeze"
+        )
 
 
 def _restart(rollout: Rollout, action: Action, now: float, new_salt: bytes) -> Transition:

@@ -17,6 +17,9 @@ CONTROLLER = "agentcanary"
 def acknowledge(rollout: Rollout) -> Rollout:
     """The rollout after an operator decided to go on in spite of what holds it."""
     causes = {rollout.paused_for} - {"", "manual"} | ({"invalid"} & set(rollout.told))
+    if rollout.paused_metrics:
+        # Only what it was paused for: another metric's harm still counts.
+        causes = causes - {"harm"} | {f"harm:{metric}" for metric in rollout.paused_metrics}
     return replace(rollout, acknowledged=tuple(sorted({*rollout.acknowledged, *causes})))
 
 
@@ -34,6 +37,7 @@ def enter(
         epochs=(*rollout.epochs, next_epoch(rollout, entered.weight, stage, thresholds)),
         asked=None,
         paused_for="",
+        paused_metrics=(),
         reason=reason,
         revision=rollout.revision + 1,
     )
@@ -59,6 +63,7 @@ def promote(rollout: Rollout, now: float, actor: str, reason: str) -> Transition
         weight_changed_at=now if epochs != rollout.epochs else rollout.weight_changed_at,
         ended_at=now,
         paused_for="",
+        paused_metrics=(),
         reason=reason,
         revision=rollout.revision + 1,
     )
@@ -78,6 +83,7 @@ def roll_back(rollout: Rollout, now: float, actor: str, cause: str, reason: str)
         cause=cause,
         reason=reason,
         paused_for="",
+        paused_metrics=(),
         drained_at=None,
         revision=rollout.revision + 1,
     )
@@ -87,11 +93,29 @@ def roll_back(rollout: Rollout, now: float, actor: str, cause: str, reason: str)
     return changed(rollout, following, now, Verdict.ROLLBACK, actor, "rollback", reason, effects)
 
 
-def pause(rollout: Rollout, now: float, actor: str, cause: str, reason: str) -> Transition:
-    """Stop the ladder. New conversations go on being split, unless the canary is proven harmful."""
-    following = replace(rollout, phase=Phase.PAUSED, paused_for=cause, reason=reason, revision=rollout.revision + 1)
+def pause(
+    rollout: Rollout, now: float, actor: str, cause: str, reason: str, metrics: tuple[str, ...] = ()
+) -> Transition:
+    """Stop the ladder. New conversations go on being split, unless the canary is proven harmful.
+
+    Args:
+        rollout: As it is stored.
+        now: Unix time in seconds.
+        actor: Who pauses it.
+        cause: ``manual``, ``harm`` or ``inconclusive``.
+        reason: In words.
+        metrics: Whose harm it is paused for; empty where it is paused for all harm.
+    """
+    following = replace(
+        rollout,
+        phase=Phase.PAUSED,
+        paused_for=cause,
+        paused_metrics=metrics,
+        reason=reason,
+        revision=rollout.revision + 1,
+    )
     effects = [_notify("paused", f"{rollout.agent}: {rollout.canary} is paused ({cause}): {reason}", "warning")]
-    if cause == "harm":
+    if cause == "harm" and rollout.weight > 0:
         epoch = next_epoch(rollout, 0.0, rollout.stage, {})
         following = replace(following, epochs=(*rollout.epochs, epoch), weight_changed_at=now)
         effects.insert(0, _weight(following))
@@ -104,6 +128,7 @@ def resume(rollout: Rollout, now: float, actor: str, reason: str) -> Transition:
         acknowledge(rollout),
         phase=Phase.PROGRESSING,
         paused_for="",
+        paused_metrics=(),
         reason=reason,
         revision=rollout.revision + 1,
     )
@@ -116,12 +141,20 @@ def resume(rollout: Rollout, now: float, actor: str, reason: str) -> Transition:
     return changed(rollout, following, now, Verdict.HOLD, actor, "resume", reason, tuple(effects))
 
 
-def tell(rollout: Rollout, now: float, event: str, reason: str, holds: tuple[str, ...]) -> Transition:
-    """Hold, and tell people once why."""
-    following = replace(rollout, told=(*rollout.told, event), reason=reason, revision=rollout.revision + 1)
+def tell(
+    rollout: Rollout, now: float, event: str, reason: str, holds: tuple[str, ...], *, about: str = ""
+) -> Transition:
+    """Hold, and tell people once why; once for each thing that it is about."""
+    told = (*rollout.told, told_mark(event, about))
+    following = replace(rollout, told=told, reason=reason, revision=rollout.revision + 1)
     effects = (_notify(event, f"{rollout.agent}: {rollout.canary} is held: {reason}", "warning"),)
     audit = audit_entry(rollout, following, now, CONTROLLER, event, reason)
     return Transition(rollout=following, verdict=Verdict.HOLD, reasons=holds, audit=audit, effects=effects)
+
+
+def told_mark(event: str, about: str = "") -> str:
+    """How ``Rollout.told`` remembers that people were told."""
+    return f"{event}:{about}" if about else event
 
 
 def hold(rollout: Rollout, reason: str) -> Transition:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from agentcanary.cli.exit_codes import ExitCode
-from agentcanary.cli.options import CONFIG_FILE, ActorOption, AgentOption, ConfigOption, ReasonOption
+from agentcanary.cli.options import (
+    CONFIG_FILE,
+    ActorOption,
+    AgentOption,
+    ConfigOption,
+    DuringFreezeOption,
+    ReasonOption,
+)
 from agentcanary.cli.output import Line, columns, complain, show
 
 if TYPE_CHECKING:
@@ -27,9 +34,10 @@ def advance(
     config: ConfigOption = CONFIG_FILE,
     agent: AgentOption = None,
     actor: ActorOption = None,
+    during_freeze: DuringFreezeOption = False,
 ) -> None:
     """Take the step to the next stage now, whatever the evidence says."""
-    _act("advance", reason, config, agent, actor)
+    _act("advance", reason, config, agent, actor, during_freeze=during_freeze)
 
 
 def promote(
@@ -37,9 +45,10 @@ def promote(
     config: ConfigOption = CONFIG_FILE,
     agent: AgentOption = None,
     actor: ActorOption = None,
+    during_freeze: DuringFreezeOption = False,
 ) -> None:
     """End the rollout: the canary gets all new conversations now."""
-    _act("promote", reason, config, agent, actor)
+    _act("promote", reason, config, agent, actor, during_freeze=during_freeze)
 
 
 def pause(
@@ -57,9 +66,10 @@ def resume(
     config: ConfigOption = CONFIG_FILE,
     agent: AgentOption = None,
     actor: ActorOption = None,
+    during_freeze: DuringFreezeOption = False,
 ) -> None:
     """Go on after a pause, or in spite of data that cannot be trusted."""
-    _act("resume", reason, config, agent, actor)
+    _act("resume", reason, config, agent, actor, during_freeze=during_freeze)
 
 
 def rollback(
@@ -136,14 +146,16 @@ def _pinned(rollout: Rollout) -> str:
     return f"those under way on {rollout.canary} get {rollout.stable} at their next turn."
 
 
-def _act(kind: str, reason: str | None, file: Path, agent: str | None, actor: str | None) -> None:
+def _act(
+    kind: str, reason: str | None, file: Path, agent: str | None, actor: str | None, *, during_freeze: bool = False
+) -> None:
     why = refuse_without_reason(reason, kind)
     from agentcanary.cli.seat import seat
     from agentcanary.operating import actor_name, decide
     from agentcanary.state_machine import Action, ActionKind
 
     with seat(file, agent) as at:
-        action = Action(kind=ActionKind(kind), actor=actor or actor_name(), reason=why)
+        action = Action(kind=ActionKind(kind), actor=actor or actor_name(), reason=why, during_freeze=during_freeze)
         before, transition = decide(at.store, at.current(), action, clock=at.clock)
         lines = list(done_lines(before, transition, workers=at.alive()))
     show(lines)

@@ -18,6 +18,9 @@ ReasonOption = Annotated[str | None, typer.Option("--reason", metavar="TEXT", he
 ActorOption = Annotated[
     str | None, typer.Option("--actor", metavar="NAME", help="Who acts, for the audit log; else USER@HOST.")
 ]
+DuringFreezeOption = Annotated[
+    bool, typer.Option("--during-freeze", help="Also inside a freeze window, where steps forward are refused.")
+]
 ExitCodeOption = Annotated[
     bool, typer.Option("--exit-code/--no-exit-code", help="Say the rollout's state in the exit code; else 0.")
 ]

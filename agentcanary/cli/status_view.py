@@ -25,6 +25,9 @@ def status_lines(data: Data) -> Iterator[Shown]:
         yield Line(reason, indent=2)
     if data["next_look"] is not None and data["next_look"]["verdict"] != "hold":
         yield Line(f"The next look decides: {data['next_look']['verdict']}", indent=2)
+    # The reasons hold it too where nothing else waits.
+    if data["frozen"] is not None and data["frozen"]["reason"] not in data["reasons"]:
+        yield Line(data["frozen"]["reason"], indent=2)
     yield Line()
     yield from _ladder(data)
     if data["checks"]:
@@ -40,6 +43,10 @@ def status_lines(data: Data) -> Iterator[Shown]:
         yield Line()
         yield Line(("Margins", "bold"), " that must be proven before weight 1")
         yield from _lines_of(data["margins"])
+    if data["dry_run"]:
+        yield Line()
+        yield Line(("Dry run", "bold"), " (on_fail: warn): shown and told, nothing is decided by it")
+        yield from _lines_of(data["dry_run"])
     yield Line()
     yield from _facts(data)
     yield Line()

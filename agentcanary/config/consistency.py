@@ -13,6 +13,7 @@ from agentcanary.config.declared_metrics import Found, floor_mistakes, listed, m
 from agentcanary.config.mistakes import share_remedy, where
 from agentcanary.config.sections import (
     ConversationSection,
+    FreezeSection,
     PromotionSection,
     RollbackSection,
     StageSection,
@@ -21,6 +22,7 @@ from agentcanary.config.sections import (
 )
 from agentcanary.config.values import Place
 from agentcanary.config.yaml_lines import Path
+from agentcanary.freeze import always_frozen
 from agentcanary_analysis.checks import Check, CheckError, parse_check
 from agentcanary_analysis.metrics import Kind, Metric
 
@@ -32,7 +34,15 @@ def contradictions(data: Mapping[str, Any]) -> Found:
     yield from metric_mistakes(data)
     yield from _margins(data)
     yield from _stages(data)
+    yield from _freeze(data)
     yield from _tokens(data)
+
+
+def _freeze(data: Mapping[str, Any]) -> Found:
+    sections = [FreezeSection.read(raw) for raw in listed(data, "freeze")]
+    windows = [section.window() for section in sections if section is not None]
+    if len(windows) == len(sections) and always_frozen(windows):
+        yield ("freeze",), "freeze leaves no time in the week for a step; make a window shorter, or name its days"
 
 
 def _tokens(data: Mapping[str, Any]) -> Found:

@@ -9,6 +9,7 @@ from typing import Any
 from agentcanary.config.mistakes import share_remedy, where
 from agentcanary.config.sections import MetricSection, RollbackSection
 from agentcanary.config.yaml_lines import Path
+from agentcanary.plan import OnFail
 from agentcanary_analysis.checks import check_name
 from agentcanary_analysis.metrics import BUILT_IN, DEFAULT_FLOOR, DEFAULT_HORIZON, Direction, Kind, Metric
 
@@ -126,8 +127,10 @@ def _of_built_in(stated: Mapping[str, Any], metric: Metric, path: Path) -> Found
     for key in ("kind", "worse", "outcome", "quantile", "rollback_margin"):
         if stated.get(key) is not None:
             instead = f"; write rollback.{_MARGINS[metric.name]}" if metric.name in _MARGINS else ""
-            text = f"cannot be stated for the built-in {metric.name!r}, only horizon and floor can"
+            text = f"cannot be stated for the built-in {metric.name!r}, only horizon, floor and on_fail can"
             yield (*path, key), text + (instead if key == "rollback_margin" else "; leave it out")
+    if metric.kind is Kind.COUNT and stated.get("on_fail", OnFail.ROLLBACK) is not OnFail.ROLLBACK:
+        yield (*path, "on_fail"), f"cannot be {stated['on_fail'].value}: a safety stop is never disarmed; leave it out"
 
 
 def _own(stated: Mapping[str, Any], path: Path) -> Found:

@@ -21,6 +21,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from agentcanary.config.values import Extractor, Log, Place, SpanMode, Target, Webhook
 from agentcanary.durations import PATTERN, checked_seconds, parse_duration
+from agentcanary.freeze import parse_hours, zone
 from agentcanary.plan import MINUTE
 
 _LARGEST = 1e12
@@ -125,6 +126,26 @@ def _one_floor(value: object) -> float:
     return float(value)
 
 
+def _hours(value: object) -> tuple[int, int]:
+    # YAML 1.1 reads a plain 20:30 as the number 1230.
+    if not isinstance(value, str):
+        raise refused(f"must be two times of a day, got {value!r}; write hours: '20:00-08:00'")
+    try:
+        return parse_hours(value)
+    except ValueError as error:
+        raise refused(f"{error}, got {value[:60]!r}") from None
+
+
+def _zone(value: object) -> str:
+    if not isinstance(value, str):
+        raise refused(f"must be the name of a time zone, got {value!r}; write UTC or Europe/Berlin")
+    try:
+        zone(value)
+    except ValueError as error:
+        raise refused(str(error)) from None
+    return value
+
+
 def _target(value: object) -> Target:
     if value == "log":
         return Log()
@@ -209,6 +230,12 @@ Floor = Annotated[
     ),
 ]
 Switch = Annotated[bool, Strict()]
+Hours = Annotated[
+    tuple[int, int],
+    PlainValidator(_hours),
+    WithJsonSchema({"type": "string", "pattern": "^[0-2][0-9]:[0-5][0-9]-[0-2][0-9]:[0-5][0-9]$"}),
+]
+TimeZone = Annotated[str, PlainValidator(_zone), WithJsonSchema({"type": "string", "minLength": 1})]
 Weight = Annotated[Number, Field(ge=0, le=1)]
 Increase = Annotated[Number, Field(ge=0, lt=2)]
 Drop = Annotated[Number, Field(ge=0, lt=1)]

@@ -17,7 +17,7 @@ from agentcanary.config.values import (
     Token,
     Traffic,
 )
-from agentcanary.plan import DEFAULT_PROMOTION, Criterion, Plan, Stage
+from agentcanary.plan import DEFAULT_PROMOTION, Criterion, OnFail, Plan, Stage
 from agentcanary.presets import DEFAULT_PRESET, PRESETS
 from agentcanary_analysis.checks import parse_check
 from agentcanary_analysis.metrics import ERROR_RATE, P95_LATENCY, TASK_COMPLETION_RATE, USER_SATISFACTION, Metric
@@ -86,17 +86,24 @@ def _plan(sections: FileSection) -> Plan:
     if sections.canary_stages is not None:
         stages = tuple(_stage(stage, sections.promotion, metrics) for stage in sections.canary_stages)
     pinned = sections.rollback.pinned
+    on_fail = {metric.name: metric.on_fail for metric in sections.metrics if metric.on_fail is not OnFail.ROLLBACK}
+    warned = {name for name, policy in on_fail.items() if policy is OnFail.WARN}
+    criteria = _criteria(sections)
+    promotion = _promotion(sections.rollback, sections.promotion)
     return Plan(
         stages=stages,
-        criteria=_criteria(sections),
-        promotion=_promotion(sections.rollback, sections.promotion),
+        criteria=tuple(criterion for criterion in criteria if criterion.metric not in warned),
+        promotion=tuple(criterion for criterion in promotion if criterion.metric not in warned),
+        dry_run=tuple(criterion for criterion in criteria if criterion.metric in warned),
         metrics=metrics,
+        on_fail=on_fail,
         alpha=sections.alpha,
         alpha_promote=preset.alpha_promote if sections.alpha_promote is None else sections.alpha_promote,
         max_safety_violations=sections.rollback.max_safety_violations,
         max_duration=sections.max_duration,
         on_inconclusive=sections.on_inconclusive,
         bake=preset.bake if sections.bake is None else sections.bake,
+        freeze=tuple(section.window() for section in sections.freeze),
         drain_after=sections.drain_after,
         idle_after=sections.conversation.idle_after,
         pinned={"safety": pinned.safety, "harm": pinned.harm, "manual": pinned.manual},

@@ -17,6 +17,7 @@ from agentcanary.config.fields import (
     Drop,
     Duration,
     Floor,
+    Hours,
     IdPlace,
     Increase,
     LongDuration,
@@ -34,6 +35,7 @@ from agentcanary.config.fields import (
     StoreUrl,
     Switch,
     Text,
+    TimeZone,
     TokenName,
     Unstated,
     Variable,
@@ -41,7 +43,8 @@ from agentcanary.config.fields import (
 )
 from agentcanary.config.values import Log, Privacy, Scope, SpanMode
 from agentcanary.durations import MAX_SECONDS, format_duration
-from agentcanary.plan import DAY, MINUTE, Advance, OnInconclusive, Pinned
+from agentcanary.freeze import DAYS, MINUTES_A_DAY, FreezeWindow
+from agentcanary.plan import DAY, MINUTE, Advance, OnFail, OnInconclusive, Pinned
 
 
 class Section(BaseModel):
@@ -178,6 +181,24 @@ class MetricSection(Section):
     floor: Unstated[Size] = Field(None, description="Absolute difference not worth acting on, in the metric's unit.")
     quantile: Unstated[Probability] = Field(None, description="For kind: quantile only; 0.95 for p95.")
     rollback_margin: Unstated[Increase] = Field(None, description="How much worse than stable is tolerated, relative.")
+    on_fail: OnFail = Field(
+        OnFail.ROLLBACK, description="What proven harm leads to; warn: a dry run, it is shown and decides nothing."
+    )
+
+
+class FreezeSection(Section):
+    """A stretch of the week without a step forward; rollbacks always happen."""
+
+    days: Unstated[
+        Annotated[list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]], Field(min_length=1, max_length=7)]
+    ] = Field(None, description="Days on which it begins; else every day.")
+    hours: Unstated[Hours] = Field(None, description="'20:00-08:00' ends the next morning; else the whole day.")
+    timezone: TimeZone = Field("UTC", description="In whose local time the days and hours are, such as Europe/Berlin.")
+
+    def window(self) -> FreezeWindow:
+        """What it means."""
+        start, end = self.hours or (0, MINUTES_A_DAY)
+        return FreezeWindow(days=tuple(dict.fromkeys(self.days or DAYS)), start=start, end=end, timezone=self.timezone)
 
 
 class ConversationSection(Section):
@@ -260,6 +281,9 @@ class FileSection(Section):
     on_inconclusive: OnInconclusive = OnInconclusive.HOLD
     max_duration: Unstated[LongDuration] = Field(None, description="Then on_inconclusive applies; else never.")
     bake: Unstated[Duration] = Field(None, description="Least time at weight 1; else 30m, or the preset's.")
+    freeze: Annotated[list[FreezeSection], Field(max_length=20)] = Field(
+        [], description="Windows in which no step forward is taken, such as nights and Fridays."
+    )
     drain_after: Duration = DAY
     sticky: Switch = Field(True, description="false: every request is drawn by itself.")
     sticky_by: Literal["conversation", "user"] = "conversation"

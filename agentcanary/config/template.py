@@ -41,9 +41,14 @@ preset: {preset}
 #  min_duration: 30m
 #  min_requests: 100
 
-# Outcomes of your own. Checks then speak of cost_increase.
+# Outcomes of your own. Checks then speak of cost_increase. on_fail: warn is a dry run, pause waits for a person.
 #metrics:
-#  - {{name: cost, kind: mean, worse: up, rollback_margin: 0.20}}
+#  - {{name: cost, kind: mean, worse: up, rollback_margin: 0.20, on_fail: warn}}
+
+# When no step forward is taken; rollbacks always happen.
+#freeze:
+#  - {{hours: '20:00-08:00', timezone: Europe/Berlin}}
+#  - {{days: [fri, sat, sun], timezone: Europe/Berlin}}
 
 # Where a request's conversation id is found; the first that is there counts.
 #conversation:

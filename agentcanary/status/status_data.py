@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from agentcanary.freeze import frozen
 from agentcanary.plan import Plan, Stage
 from agentcanary.rollout import Audit, Rollout
 from agentcanary.state_machine import Look, advance
 from agentcanary.status.advice import next_steps
 from agentcanary.status.conclusion import conclusion
-from agentcanary.status.evidence_data import check_data, e_data, evidence_data
+from agentcanary.status.evidence_data import check_data, e_data, evidence_data, number
 from agentcanary.status.situation import Situation, conversations_per_hour, degraded, warnings
 from agentcanary_analysis.aggregates import Aggregates, Arm
 from agentcanary_analysis.sample_ratio import ALARM
@@ -36,6 +37,7 @@ def status_data(seen: Situation) -> dict[str, Any]:
         "rollout": _rollout(rollout, seen),
         "stage": _current_stage(rollout, seen),
         "stages": [_stage(rollout, index) for index in range(len(plan.stages))],
+        "frozen": _frozen(rollout, seen.now),
         "next_look": None if ended else {"verdict": transition.verdict.value, "reasons": list(transition.reasons)},
         **_evidence(seen),
         "sample_ratio": _sample_ratio(seen.findings.sample_ratio, seen.aggregates),
@@ -125,6 +127,14 @@ def _stage(rollout: Rollout, index: int) -> dict[str, Any]:
     }
 
 
+def _frozen(rollout: Rollout, now: float) -> dict[str, Any] | None:
+    """The freeze window that holds steps back at present."""
+    found = None if rollout.phase.ended else frozen(rollout.plan.freeze, now)
+    return (
+        None if found is None else {"until": number(found.until), "window": found.window.text, "reason": found.reason}
+    )
+
+
 def _evidence(seen: Situation) -> dict[str, Any]:
     plan, findings = seen.rollout.plan, seen.findings
     alone = findings.log_e_harm_boundary
@@ -164,6 +174,17 @@ def _evidence(seen: Situation) -> dict[str, Any]:
                 over=over,
             )
             for found in findings.margins
+        ],
+        "dry_run": [
+            evidence_data(
+                found,
+                plan.metric(found.metric),
+                log_harm_needed=alone,
+                log_safe_needed=safe,
+                per_hour=per_hour,
+                over=over,
+            )
+            for found in findings.dry_run
         ],
         "harm": e_data(findings.log_e_harm, alone),
     }

@@ -62,6 +62,7 @@ class Findings:
         invalid: Why the data cannot be trusted, or empty.
         evidence: One for each criterion.
         margins: One for each tighter margin that must be proven before the step to weight 1.
+        dry_run: One for each criterion that only warns, judged by itself with a budget of its own.
         checks: One for each check of the current stage.
         sample_ratio: See ``SampleRatio``.
         stage_conversations: Counted canary conversations that began in the current stage.
@@ -77,6 +78,7 @@ class Findings:
     invalid: str = ""
     evidence: tuple[Evidence, ...] = ()
     margins: tuple[Evidence, ...] = ()
+    dry_run: tuple[Evidence, ...] = ()
     checks: tuple[CheckFinding, ...] = ()
     sample_ratio: SampleRatio = field(default_factory=SampleRatio)
     stage_conversations: int = 0
@@ -143,7 +145,7 @@ def judge(
         proof_weight=proof_weight,
         stage=stage,
     )
-    look.prepare((criteria, margins or {}), checks)
+    look.prepare(criteria, margins or {}, checks)
     unmeasured = look.unmeasured(criteria, named)
     evidence, weighed = look.criteria(criteria)
     sample_ratio = look.sample_ratio(weighed)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,8 @@ from agentcanary.config import (
 )
 from agentcanary.config.sections import FileSection, Section
 from agentcanary.durations import format_duration, parse_duration
-from agentcanary.plan import DAY, HOUR, MINUTE, Advance, Criterion, OnInconclusive, Pinned
+from agentcanary.freeze import FreezeWindow
+from agentcanary.plan import DAY, HOUR, MINUTE, Advance, Criterion, OnFail, OnInconclusive, Pinned, plan_from_dict
 from agentcanary_analysis.metrics import Direction, Kind, Metric
 
 CASES = Path(__file__).parent / "cases"
@@ -101,8 +103,14 @@ def test_every_key_reaches_its_place() -> None:
         "error_rate": 0.2,
         "task_completion_rate": 0.1,
         "user_satisfaction": 0.15,
-        "cost": 0.3,
     }
+    assert plan.dry_run == (Criterion(metric="cost", margin=0.3),)
+    assert plan.on_fail == {"cost": OnFail.WARN}
+    assert plan.freeze == (
+        FreezeWindow(days=("fri", "sat", "sun")),
+        FreezeWindow(start=20 * 60, end=32 * 60, timezone="Europe/Berlin"),
+    )
+    assert plan_from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
     assert plan.promotion == (Criterion(metric="task_completion_rate", margin=0.04),)
     assert plan.max_safety_violations == 2
     assert plan.pinned == {"safety": Pinned.FINISH, "harm": Pinned.FINISH, "manual": Pinned.SWITCH}
