@@ -1,0 +1,439 @@
+"""Tables of conversations → counts, where the rows are: pandas, Polars, DuckDB, PyArrow, PySpark, Ibis. Pure.
+
+One expression through Narwhals for all of them, so the counts are equal everywhere. Two passes over the rows: one for
+sums, one for histograms. What comes back has a size that does not depend on the number of rows.
+
+Missing values stay missing; a NaN is one too, on every backend.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from functools import reduce
+from operator import add
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+
+from agentcanary_analysis.aggregates import Aggregates
+from agentcanary_analysis.counted import Counted, Table, arrange
+from agentcanary_analysis.frame_columns import (
+    ColumnKind,
+    Columns,
+    TableError,
+    check_kinds,
+    default_metrics,
+    find_columns,
+    range_problem,
+)
+from agentcanary_analysis.histogram import GROWTH, INFINITE_BIN, LOWEST_BIN
+from agentcanary_analysis.metrics import Kind, Metric
+from agentcanary_analysis.resampling import with_bucket
+
+Frame = nw.LazyFrame[Any]
+Progress = Callable[[str], None]
+
+# Up to so many rows each cluster is counted by itself; beyond, clusters are taken together by resampling bucket.
+EXACT_CLUSTERS_UP_TO = 300_000
+_MOST_EPOCHS = 1000
+_SIDES = ("stable", "canary")
+_NO_VERSION, _OTHER, _NO_UNIT, _NO_CLUSTER = "no version", "another version", "no conversation id", "no cluster"
+_OUT_OF_RANGE = 1e85
+_SHOWN = 8
+
+
+def frame_aggregates(
+    frame: Any,
+    *,
+    stable: str,
+    canary: str,
+    metrics: Sequence[Metric] = (),
+    unit: str | None = "conversation_id",
+    cluster: str | None = None,
+    strata: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    weight: float | None = None,
+) -> Aggregates:
+    """The additive statistics of a table with one row a conversation.
+
+    Args:
+        frame: pandas, Polars (eager or lazy), PyArrow, a DuckDB relation, PySpark or Ibis.
+        stable: Name of the stable version.
+        canary: Name of the canary version.
+        metrics: The caller's own, beside the article's; their column has the name of their outcome.
+        unit: Column of the conversation's id; None takes each row as one.
+        cluster: Column of the cluster, whose hash then gives the bucket.
+        strata: Columns whose values are kept apart, as epochs are.
+        columns: Names of this table by ours, see ``find_columns``.
+        weight: Share that the canary was to get, where there is no column for it.
+
+    Returns:
+        One epoch for each combination of ``epoch``, ``weight`` and strata, in their order. Buckets: the column
+        ``bucket``, else see ``resampling``.
+
+    Raises:
+        TableError: If columns are missing or hold what cannot be counted.
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"conversation_id": ["a", "b", "c"], "version": ["v1", "v1", "v2"], "error": [0, 1, None]})
+    >>> counted = frame_aggregates(table, stable="v1", canary="v2", weight=0.3)
+    >>> [(cell.arm.value, sum(t.observed for t in buckets.values())) for cell, buckets in counted.tallies.items()]
+    [('stable', 2), ('canary', 0)]
+    """
+    found = count_frame(
+        frame,
+        stable=stable,
+        canary=canary,
+        metrics=default_metrics(metrics),
+        unit=unit,
+        cluster=cluster,
+        strata=strata,
+        columns=columns,
+        weight=weight,
+    )
+    return found.aggregates()
+
+
+def count_frame(
+    frame: Any,
+    *,
+    stable: str,
+    canary: str,
+    metrics: Sequence[Metric],
+    wanted: Sequence[str] = (),
+    unit: str | None = "conversation_id",
+    cluster: str | None = None,
+    strata: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    weight: float | None = None,
+    slices: int = 1,
+    progress: Progress | None = None,
+) -> Counted:
+    """Everything that an analysis reads of a table.
+
+    Args:
+        frame: As for ``frame_aggregates``.
+        stable: Name of the stable version.
+        canary: Name of the canary version.
+        metrics: Those that may be counted, see ``default_metrics``.
+        wanted: Those that must be there.
+        unit: Column of the conversation's id, or None.
+        cluster: Column of the cluster, or None.
+        strata: Columns whose values are kept apart.
+        columns: Names of this table by ours.
+        weight: Designed share, where there is no column for it.
+        slices: Stretches of ``started_at``, equally long, that are counted apart.
+        progress: Told what is being done.
+
+    Raises:
+        TableError: If columns are missing or hold what cannot be counted.
+    """
+    tell = progress or (lambda _: None)
+    lazy = _narwhals(frame)
+    if stable == canary:
+        raise TableError(f"stable and canary are both {stable!r}; name two versions")
+    names = lazy.collect_schema().names()
+    where = find_columns(
+        names, metrics=metrics, unit=unit, cluster=cluster, strata=strata, mapping=columns, wanted=wanted
+    )
+    if weight is not None:
+        if where.weight is not None:
+            raise TableError(
+                f"the table has weights of its own in column {where.weight!r}; leave out weight={weight:g}, "
+                "or the column"
+            )
+        if not 0 < weight < 1:
+            raise TableError(f"weight must be between 0 and 1, got {weight:g} (write 0.05 for 5 %)")
+    lazy = _readable(lazy.select(*where.needed), where)
+    check_kinds(where, {name: _kind(dtype) for name, dtype in lazy.collect_schema().items()})
+    kept = {metric.name: metric for metric in metrics if metric.name in where.values}
+    tell("reading")
+    cuts = _cuts(lazy, where, slices)
+    group, lazy = _group(lazy, where)
+    keyed = _keyed(lazy, where, stable, canary, group, cuts)
+    tell("counting")
+    sums = _sums(keyed, where, kept)
+    problems = _problems(sums, where, kept)
+    if problems:
+        raise TableError("; ".join(problems))
+    _refuse_absent(sums, lazy, where.version, stable=stable, canary=canary)
+    tell("histograms")
+    counted_rows = keyed.filter(nw.col("side").is_in(list(_SIDES)))
+    bins = {
+        name: _bins(counted_rows, where.values[name], by_group=cluster is not None)
+        for name, metric in kept.items()
+        if metric.kind is Kind.QUANTILE
+    }
+    if unit is not None:
+        tell("looking for conversations that occur twice")
+        _refuse_duplicates(lazy, unit)
+    return arrange(
+        sums,
+        bins,
+        metrics=tuple(kept.values()),
+        columns=where,
+        weight=weight,
+        cuts=tuple(_seconds(cut) for cut in cuts),
+        exact_clusters=cluster is not None and group == cluster,
+        most_epochs=_MOST_EPOCHS,
+    )
+
+
+def _narwhals(frame: Any) -> Frame:
+    try:
+        found = nw.from_native(frame)
+    except TypeError:
+        raise TypeError(
+            f"a table is pandas, Polars, PyArrow, DuckDB, PySpark or Ibis, got {type(frame).__name__}; "
+            "a file is read by its path, spans by read_spans"
+        ) from None
+    lazy: Frame = found.lazy()
+    return lazy
+
+
+def _readable(lazy: Frame, where: Columns) -> Frame:
+    """Columns of pandas objects and of texts that hold times, as what they hold."""
+    schema = lazy.collect_schema()
+    numbers = [name for name in (*where.values.values(), where.weight, where.bucket) if name is not None]
+    odd = [name for name in dict.fromkeys(numbers) if schema[name] == nw.Object]
+    if odd and lazy.implementation.is_pandas():
+        native = lazy.to_native()
+        lazy = nw.from_native(native.assign(**{name: _from_objects(native[name]) for name in odd})).lazy()
+    if where.started_at and schema[where.started_at] == nw.String:
+        text = nw.col(where.started_at)
+        engine = lazy.implementation
+        eager = engine.is_pandas() or engine.is_pyarrow() or engine.is_polars()
+        try:
+            lazy = lazy.with_columns(text.str.to_datetime() if eager else text.cast(nw.Datetime))
+            lazy.select(nw.col(where.started_at).min()).collect()
+        except Exception as error:  # noqa: BLE001 (every backend has its own; the message says it all)
+            raise TableError(
+                f"column {where.started_at!r} holds text that is no time; write 2026-01-31T12:00:00Z or Unix seconds "
+                f"({type(error).__name__})"
+            ) from None
+    return lazy
+
+
+def _from_objects(series: Any) -> Any:
+    """A pandas column of Python objects as numbers, if they are."""
+    import pandas as pd
+
+    present = series[series.notna()]
+    for value in present:
+        if isinstance(value, str) or not np.isscalar(value):
+            raise TableError(
+                f"column {series.name!r} holds {value!r}, and its values must be numbers; write 0 and 1 for no and "
+                "yes, and leave missing values empty"
+            )
+    numbers = np.full(len(series), np.nan)
+    numbers[series.notna().to_numpy()] = [float(value) for value in present]
+    return pd.Series(numbers, index=series.index)
+
+
+def _kind(dtype: Any) -> ColumnKind:
+    if dtype.is_numeric() or dtype == nw.Boolean:
+        return ColumnKind.NUMBER
+    if dtype in (nw.String, nw.Categorical, nw.Enum):
+        return ColumnKind.TEXT
+    return ColumnKind.TIME if dtype in (nw.Datetime, nw.Date) else ColumnKind.OTHER
+
+
+def _number(column: str) -> nw.Expr:
+    """The column as numbers; NaN is missing."""
+    value = nw.col(column).cast(nw.Float64)
+    return nw.when(~value.is_nan()).then(value)
+
+
+def _cuts(lazy: Frame, where: Columns, slices: int) -> list[Any]:
+    """The times at which a new slice begins, the first left out; empty without times."""
+    if slices < 2 or where.started_at is None:
+        return []
+    column = nw.col(where.started_at)
+    ends = _rows(lazy.select(column.min().alias("first"), column.max().alias("last")).collect())[0]
+    first, last = ends["first"], ends["last"]
+    if first is None or first == last:
+        return []
+    return [first + (last - first) * (number / slices) for number in range(1, slices)]
+
+
+def _seconds(moment: Any) -> float:
+    """Unix seconds of what a cut is; a time without a zone is UTC."""
+    if isinstance(moment, datetime):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if isinstance(moment, date):
+        return datetime(moment.year, moment.month, moment.day, tzinfo=UTC).timestamp()
+    return float(moment)
+
+
+def _group(lazy: Frame, where: Columns) -> tuple[str, Frame]:
+    """The column by which rows are taken together: the cluster itself where there are few rows, else the bucket."""
+    if where.cluster is not None:
+        rows = int(_rows(lazy.select(nw.len().alias("n")).collect())[0]["n"])
+        if rows <= EXACT_CLUSTERS_UP_TO:
+            return where.cluster, lazy
+        return "our bucket", with_bucket(lazy, where.cluster, "our bucket")
+    if where.bucket is not None:
+        return where.bucket, lazy
+    if where.unit is not None:
+        return "our bucket", with_bucket(lazy, where.unit, "our bucket")
+    return "our bucket", lazy.with_columns(nw.lit(0).alias("our bucket"))
+
+
+def _keyed(lazy: Frame, where: Columns, stable: str, canary: str, group: str, cuts: Sequence[Any]) -> Frame:
+    """The rows with what they are counted under: side, epoch, slice and group."""
+    version = nw.col(where.version)
+    text = version.cast(nw.String)
+    side: nw.Expr = (
+        nw.when(text == nw.lit(stable))
+        .then(nw.lit(_SIDES[0]))
+        .when(text == nw.lit(canary))
+        .then(nw.lit(_SIDES[1]))
+        .when(version.is_null())
+        .then(nw.lit(_NO_VERSION))
+        .otherwise(nw.lit(_OTHER))
+    )
+    # The last condition wins: a row that is excluded for a reason is excluded for that reason.
+    for column, reason in ((where.unit, _NO_UNIT), (where.cluster, _NO_CLUSTER)):
+        if column is not None:
+            side = nw.when(nw.col(column).is_null()).then(nw.lit(reason)).otherwise(side)
+    if where.excluded is not None:
+        told = nw.col(where.excluded).cast(nw.String)
+        empty = told.is_null() | told.is_in(["", "0", "False", "false", "0.0"])
+        side = nw.when(empty).then(side).otherwise(nw.lit("excluded: ") + told)
+    keys = {"side": side, "group": nw.col(group)}
+    for number, name in enumerate(_epoch_columns(where)):
+        keys[f"key{number}"] = nw.col(name)
+    started = nw.col(where.started_at) if where.started_at else None
+    steps = [] if started is None else [nw.when(started >= nw.lit(cut)).then(1).otherwise(0) for cut in cuts]
+    keys["slice"] = reduce(add, steps) if steps else nw.lit(0)
+    values = {f"value {column}": _number(column) for column in dict.fromkeys(where.values.values())}
+    return lazy.select(*(expression.alias(name) for name, expression in {**keys, **values}.items()))
+
+
+def _epoch_columns(where: Columns) -> list[str]:
+    return [name for name in (where.epoch, where.weight, *where.strata) if name is not None]
+
+
+def _sums(keyed: Frame, where: Columns, metrics: Mapping[str, Metric]) -> Table:
+    """Per key the rows, and per metric how many have a value, their sums and extremes."""
+    squares = {
+        f"squares {name}": nw.col(f"value {where.values[name]}") * nw.col(f"value {where.values[name]}")
+        for name, metric in metrics.items()
+        if metric.kind in (Kind.MEAN, Kind.PROPORTION)
+    }
+    if squares:
+        keyed = keyed.with_columns(**squares)
+    asked = [nw.len().alias("rows")]
+    for name, metric in metrics.items():
+        value = nw.col(f"value {where.values[name]}")
+        asked += [
+            value.count().alias(f"observed {name}"),
+            value.min().alias(f"low {name}"),
+            value.max().alias(f"high {name}"),
+        ]
+        if metric.kind is not Kind.QUANTILE:
+            asked.append(value.sum().alias(f"total {name}"))
+        if f"squares {name}" in squares:
+            asked.append(nw.col(f"squares {name}").sum().alias(f"squares {name}"))
+    keys = ["side", "slice", "group", *(f"key{number}" for number in range(len(_epoch_columns(where))))]
+    return _table(keyed.group_by(*keys).agg(*asked).collect())
+
+
+def _bins(rows: Frame, column: str, *, by_group: bool) -> Table:
+    """Per key and histogram bin the number of rows; the bins are those of ``histogram.bin_of``."""
+    value = nw.col(f"value {column}")
+    keys = [name for name in rows.collect_schema().names() if name.startswith("key")] + ["side", "slice"]
+    keys += ["group"] if by_group else []
+    inside = (value > 1e-9) & (value < _OUT_OF_RANGE)
+    # Logarithms only of what has one: databases refuse the others.
+    number = (nw.when(inside).then(value).otherwise(nw.lit(1.0)).log() / math.log(GROWTH) - 1e-9).ceil()
+    number = nw.when(inside).then(number).when(value > 1.0).then(nw.lit(float(INFINITE_BIN)))
+    number = number.otherwise(nw.lit(float(LOWEST_BIN)))
+    binned = rows.filter(~value.is_null()).with_columns(number.alias("bin"))
+    return _table(binned.group_by(*keys, "bin").agg(nw.len().alias("rows")).collect())
+
+
+def _table(frame: nw.DataFrame[Any]) -> Table:
+    return {name: frame.get_column(name).to_numpy() for name in frame.columns}
+
+
+def _rows(frame: nw.DataFrame[Any]) -> list[dict[str, Any]]:
+    return [dict(row) for row in frame.rows(named=True)]
+
+
+def _problems(sums: Table, where: Columns, metrics: Mapping[str, Metric]) -> list[str]:
+    """What is wrong with the values, of every column at once."""
+    if not sums["rows"].size or not sums["rows"].sum():
+        return ["the table has no rows"]
+    found = []
+    for name, metric in metrics.items():
+        observed = sums[f"observed {name}"] > 0
+        if not observed.any():
+            continue
+        low = float(sums[f"low {name}"][observed].min())
+        high = float(sums[f"high {name}"][observed].max())
+        broken = False
+        if metric.kind is Kind.PROPORTION and low >= 0 and high <= 1:
+            # 0 and 1 are the only numbers in [0, 1] that are their own squares.
+            totals, squares = (np.where(observed, sums[f"{part} {name}"], 0.0) for part in ("total", "squares"))
+            broken = bool((totals - squares > 1e-12 * np.maximum(totals, 1)).any())
+        if metric.kind is Kind.COUNT:
+            broken = bool((np.where(observed, sums[f"total {name}"], 0.0) % 1).any()) or not np.isfinite(high)
+        problem = range_problem(metric, where.values[name], low, high, broken=broken)
+        if problem is not None:
+            found.append(problem)
+    if where.weight is not None:
+        weights = sums["key1" if where.epoch is not None else "key0"].astype(float)
+        odd = weights[~((weights >= 0) & (weights <= 1))]
+        if odd.size:
+            found.append(f"column {where.weight!r} has the value {odd[0]:g}; a weight is a share between 0 and 1")
+    if where.bucket is not None and where.cluster is None:
+        buckets = sums["group"].astype(float)
+        odd = buckets[~((buckets >= 0) & (buckets < 200) & (buckets % 1 == 0))]
+        if odd.size:
+            found.append(f"column {where.bucket!r} has the value {odd[0]:g}; a bucket is a whole number from 0 to 199")
+    return found
+
+
+def _refuse_absent(sums: Table, lazy: Frame, version: str, *, stable: str, canary: str) -> None:
+    sides = set(sums["side"].tolist())
+    absent = [name for name, side in ((stable, _SIDES[0]), (canary, _SIDES[1])) if side not in sides]
+    # A version all of whose rows are excluded is there; its arm is empty, which is a status and no mistake.
+    if not absent:
+        return
+    found = lazy.group_by(version).agg(nw.len().alias("rows")).collect()
+    there = {str(row[version]): int(row["rows"]) for row in _rows(found) if row[version] is not None}
+    absent = [name for name in absent if name not in there]
+    if not absent:
+        return
+    shown = [f"{name} ({there[name]})" for name in sorted(there, key=lambda name: -there[name])[:_SHOWN]]
+    more = f", … ({len(there)} in all)" if len(there) > _SHOWN else ""
+    raise TableError(
+        f"version {' and '.join(repr(name) for name in absent)} is not in column {version!r}; "
+        f"it has {', '.join(shown) or 'no version'}{more}"
+    )
+
+
+def _refuse_duplicates(lazy: Frame, unit: str) -> None:
+    """Refuse a table in which a conversation has two rows: every test would count it twice."""
+    present = lazy.filter(~nw.col(unit).is_null())
+    if lazy.implementation.is_duckdb():
+        # Sorting the hashes takes a quarter of the time of grouping the ids, and equal ids have equal hashes.
+        native: Any = present.to_native()
+        quoted = unit.replace('"', '""')
+        hashes = native.select(f'hash("{quoted}") AS h').fetchnumpy()["h"]
+        hashes.sort()
+        if not (hashes[1:] == hashes[:-1]).any():
+            return
+    twice = present.group_by(unit).agg(nw.len().alias("rows")).filter(nw.col("rows") > 1)
+    number = int(_rows(twice.select(nw.len().alias("n")).collect())[0]["n"])
+    if not number:
+        return
+    first = _rows(twice.sort(unit).head(1).collect())[0]
+    raise TableError(
+        f"{number} conversations have more than one row, {first[unit]!r} for example has {first['rows']}; "
+        f"the table needs one row a conversation: name the right column as unit, or group the rows by {unit!r} first"
+    )
