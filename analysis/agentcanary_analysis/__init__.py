@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         power_spending,
         spending_bounds,
     )
+    from agentcanary_analysis.history import Effect, Traffic, generate_history
     from agentcanary_analysis.means import (
         fieller_interval,
         log_delta_interval,
@@ -127,6 +128,7 @@ _HOMES = {
         "power_spending",
         "spending_bounds",
     ],
+    "history": ["Effect", "Traffic", "generate_history"],
     "means": ["fieller_interval", "log_delta_interval", "mean_difference_interval", "mean_test", "relative_change"],
     "metrics": ["BUILT_IN", "Direction", "Kind", "Metric"],
     "one_look": ["Claim", "Limits", "OneLook", "Unknown"],
@@ -187,6 +189,7 @@ __all__ = [
     "Claim",
     "ClusteredInterval",
     "Direction",
+    "Effect",
     "Epoch",
     "Evidence",
     "Findings",
@@ -206,6 +209,7 @@ __all__ = [
     "Status",
     "Tally",
     "Tempered",
+    "Traffic",
     "Unknown",
     "assess",
     "bca_interval",
@@ -227,6 +231,7 @@ __all__ = [
     "enumerated_power",
     "exceedances",
     "fieller_interval",
+    "generate_history",
     "histogram_quantile",
     "histogram_quantile_draws",
     "histogram_quantile_interval",
