@@ -218,12 +218,13 @@ class SideBySide:
         checks = self._checks(rows, stages, conversations)
         margins = self._margin_statuses(rows, stages)
         still = []
+        counts = self._outcomes.violations
         for index, row in enumerate(rows):
             stage = int(stages[index])
             harmed = self._suspects(decisions.criteria[index]) if decisions.harmed[index] else ()
             codes = (tuple(decisions.criteria[index].tolist()), margins[index], checks[index])
             evidence, proofs, findings = self._words(stage, *codes)
-            violations = int(self._outcomes.violations[row])
+            violations = int(counts[row])
             found = Findings(
                 unsafe="a safety violation" if violations > plan.max_safety_violations else "",
                 harmed=harmed,
