@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from agentcanary.config.values import Scope
+from agentcanary.security.forcing import Forcing, ForcingToken
 from agentcanary.security.keys import keyed_hash, new_salt, new_secret
 from agentcanary.security.tokens import Guard, Principal, WithHeaders, digest_of, new_token
 
 __all__ = [
+    "Forcing",
+    "ForcingToken",
     "Guard",
     "Principal",
     "Scope",
