@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from hashlib import blake2b
 from typing import Any
 
@@ -22,6 +23,26 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 ARMS = (Arm.STABLE, Arm.CANARY)
+
+
+class Side(IntEnum):
+    """Where a row belongs: to an arm (these two are the arms' positions), or why to none."""
+
+    STABLE = 0
+    CANARY = 1
+    NO_VERSION = 2
+    OTHER = 3
+    NO_UNIT = 4
+    NO_CLUSTER = 5
+    EXCLUDED = 6
+
+
+_REASONS = {
+    Side.NO_VERSION: "no version",
+    Side.OTHER: "another version",
+    Side.NO_UNIT: "no conversation id",
+    Side.NO_CLUSTER: "no cluster",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -139,12 +160,15 @@ class Counted:
         found: list[tuple[dict[int, int], dict[int, int]]] = [({}, {}) for _ in self.epochs]
         bins = self.bins[metric]
         chosen = slice(None) if upto is None else bins.keys.slice < upto
-        keys = np.stack([bins.keys.epoch, bins.keys.arm, bins.number])[:, chosen]
-        if keys.shape[1]:
-            different, where = np.unique(keys, axis=1, return_inverse=True)
-            rows = np.bincount(where.ravel(), weights=bins.keys.rows[chosen])
-            for (epoch, arm, number), n in zip(different.T.tolist(), rows.tolist(), strict=True):
-                found[epoch][arm][number] = round(n)
+        number = bins.number[chosen]
+        if number.size:
+            lowest = int(number.min())
+            width = int(number.max()) - lowest + 1
+            address = (bins.keys.epoch[chosen] * 2 + bins.keys.arm[chosen]) * width + number - lowest
+            rows = _added(address, bins.keys.rows[chosen], len(self.epochs) * 2 * width)
+            for at in np.flatnonzero(rows).tolist():
+                epoch, arm = divmod(at // width, 2)
+                found[epoch][arm][at % width + lowest] = round(rows[at])
         return found
 
     def aggregates(self, upto: int | None = None, *, by_bucket: bool = True) -> Aggregates:
@@ -245,7 +269,7 @@ def arrange(
     """The counts of a table from what the backend returned.
 
     Args:
-        sums: One row a key: side, key0, key1, …, slice, group, and the sums of each metric.
+        sums: One row a key: side, why, key0, key1, …, slice, group, and the sums of each metric.
         bins: Per quantile metric one row a key and bin.
         metrics: In order.
         columns: What was read.
@@ -257,11 +281,8 @@ def arrange(
     Raises:
         TableError: If there are too many epochs or one has two weights.
     """
-    sides = sums["side"].astype(str)
-    counted = np.isin(sides, ("stable", "canary"))
-    excluded: dict[str, int] = {}
-    for side, rows in zip(sides[~counted].tolist(), sums["rows"][~counted].tolist(), strict=True):
-        excluded[side] = excluded.get(side, 0) + int(rows)
+    sides = sums["side"].astype(np.int64)
+    counted = sides <= Side.CANARY
     names = [name for name in (columns.epoch, columns.weight, *columns.strata) if name is not None]
     combinations = _combinations(sums, counted, names)
     if len(combinations) > most_epochs:
@@ -272,7 +293,7 @@ def arrange(
     index = {combination: number for number, combination in enumerate(combinations)}
     groups, numbered = np.unique(sums["group"][counted], return_inverse=True)
     keys = Keys(
-        arm=(sides[counted] == "canary").astype(np.int64),
+        arm=sides[counted],
         epoch=_indices(sums, counted, names, index),
         slice=sums["slice"][counted].astype(np.int64),
         group=numbered.ravel().astype(np.int64),
@@ -285,7 +306,7 @@ def arrange(
         by_group = "group" in table
         arranged_bins[name] = Bins(
             keys=Keys(
-                arm=(table["side"].astype(str) == "canary").astype(np.int64),
+                arm=table["side"].astype(np.int64),
                 epoch=_indices(table, every, names, index),
                 slice=table["slice"].astype(np.int64),
                 group=np.searchsorted(groups, table["group"]) if by_group else np.zeros(every.size, dtype=np.int64),
@@ -323,9 +344,20 @@ def arrange(
         buckets=np.array([bucket % RESAMPLING_BUCKETS for bucket in buckets], dtype=np.int64),
         clustered=columns.cluster is not None,
         exact_clusters=exact_clusters,
-        excluded=excluded,
+        excluded=_excluded(sums),
         cuts=cuts,
     )
+
+
+def _excluded(sums: Table) -> dict[str, int]:
+    """Per reason the rows in no statistic, those of the table itself first."""
+    excluded: dict[str, int] = {}
+    why = sums["why"].tolist() if "why" in sums else [""] * sums["rows"].size
+    for side, told, rows in zip(sums["side"].tolist(), why, sums["rows"].tolist(), strict=True):
+        if side > Side.CANARY:
+            reason = told if side == Side.EXCLUDED else _REASONS[Side(side)]
+            excluded[reason] = excluded.get(reason, 0) + int(rows)
+    return dict(sorted(excluded.items()))
 
 
 def _combinations(sums: Table, counted: npt.NDArray[np.bool_], names: list[str]) -> list[tuple[Any, ...]]:
@@ -361,7 +393,9 @@ def _metric_sums(sums: Table, counted: npt.NDArray[np.bool_], metric: Metric) ->
         values = sums[name][counted].astype(np.float64)
         return np.where(observed > 0, values, 0.0)
 
-    return Sums(observed=observed, total=column("total"), squares=column("squares"))
+    # Events are 0 or 1: their squares are the events themselves.
+    events = metric.kind is Kind.PROPORTION
+    return Sums(observed=observed, total=column("total"), squares=column("total" if events else "squares"))
 
 
 def _designed(combination: tuple[Any, ...], columns: Columns, weight: float | None, names: list[str]) -> float | None:

@@ -9,7 +9,7 @@ Missing values stay missing; a NaN is one too, on every backend.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import reduce
 from operator import add
@@ -19,7 +19,7 @@ import narwhals as nw
 import numpy as np
 
 from agentcanary_analysis.aggregates import Aggregates
-from agentcanary_analysis.counted import Counted, Table, arrange
+from agentcanary_analysis.counted import Counted, Side, Table, arrange
 from agentcanary_analysis.frame_columns import (
     ColumnKind,
     Columns,
@@ -39,8 +39,6 @@ Progress = Callable[[str], None]
 # Up to so many rows each cluster is counted by itself; beyond, clusters are taken together by resampling bucket.
 EXACT_CLUSTERS_UP_TO = 300_000
 _MOST_EPOCHS = 1000
-_SIDES = ("stable", "canary")
-_NO_VERSION, _OTHER, _NO_UNIT, _NO_CLUSTER = "no version", "another version", "no conversation id", "no cluster"
 _OUT_OF_RANGE = 1e85
 _SHOWN = 8
 
@@ -148,20 +146,22 @@ def count_frame(
         if not 0 < weight < 1:
             raise TableError(f"weight must be between 0 and 1, got {weight:g} (write 0.05 for 5 %)")
     lazy = _readable(lazy.select(*where.needed), where)
-    check_kinds(where, {name: _kind(dtype) for name, dtype in lazy.collect_schema().items()})
+    schema = lazy.collect_schema()
+    check_kinds(where, {name: _kind(dtype) for name, dtype in schema.items()})
+    whole = {name for name, dtype in schema.items() if _is_whole(dtype)}
     kept = {metric.name: metric for metric in metrics if metric.name in where.values}
     tell("reading")
     cuts = _cuts(lazy, where, slices)
     group, lazy = _group(lazy, where)
     keyed = _keyed(lazy, where, stable, canary, group, cuts)
     tell("counting")
-    sums = _sums(keyed, where, kept)
+    sums = _sums(keyed, where, kept, whole)
     problems = _problems(sums, where, kept)
     if problems:
         raise TableError("; ".join(problems))
     _refuse_absent(sums, lazy, where.version, stable=stable, canary=canary)
     tell("histograms")
-    counted_rows = keyed.filter(nw.col("side").is_in(list(_SIDES)))
+    counted_rows = keyed.filter(nw.col("side").is_in([int(Side.STABLE), int(Side.CANARY)]))
     bins = {
         name: _bins(counted_rows, where.values[name], by_group=cluster is not None)
         for name, metric in kept.items()
@@ -241,10 +241,15 @@ def _kind(dtype: Any) -> ColumnKind:
     return ColumnKind.TIME if dtype in (nw.Datetime, nw.Date) else ColumnKind.OTHER
 
 
-def _number(column: str) -> nw.Expr:
+def _number(column: str, dtype: Any) -> nw.Expr:
     """The column as numbers; NaN is missing."""
     value = nw.col(column).cast(nw.Float64)
-    return nw.when(~value.is_nan()).then(value)
+    return value if _is_whole(dtype) else nw.when(~value.is_nan()).then(value)
+
+
+def _is_whole(dtype: Any) -> bool:
+    """Whole numbers, yes and no: such a column has no NaN and no half events."""
+    return bool(dtype.is_integer() or dtype == nw.Boolean)
 
 
 def _cuts(lazy: Frame, where: Columns, slices: int) -> list[Any]:
@@ -286,30 +291,32 @@ def _keyed(lazy: Frame, where: Columns, stable: str, canary: str, group: str, cu
     """The rows with what they are counted under: side, epoch, slice and group."""
     version = nw.col(where.version)
     text = version.cast(nw.String)
+    # A number, not a text: it is made for every row and grouped by.
     side: nw.Expr = (
         nw.when(text == nw.lit(stable))
-        .then(nw.lit(_SIDES[0]))
+        .then(nw.lit(int(Side.STABLE)))
         .when(text == nw.lit(canary))
-        .then(nw.lit(_SIDES[1]))
+        .then(nw.lit(int(Side.CANARY)))
         .when(version.is_null())
-        .then(nw.lit(_NO_VERSION))
-        .otherwise(nw.lit(_OTHER))
+        .then(nw.lit(int(Side.NO_VERSION)))
+        .otherwise(nw.lit(int(Side.OTHER)))
     )
-    # The last condition wins: a row that is excluded for a reason is excluded for that reason.
-    for column, reason in ((where.unit, _NO_UNIT), (where.cluster, _NO_CLUSTER)):
+    for column, without in ((where.unit, Side.NO_UNIT), (where.cluster, Side.NO_CLUSTER)):
         if column is not None:
-            side = nw.when(nw.col(column).is_null()).then(nw.lit(reason)).otherwise(side)
+            side = nw.when(nw.col(column).is_null()).then(nw.lit(int(without))).otherwise(side)
+    keys = {"side": side, "group": nw.col(group)}
     if where.excluded is not None:
         told = nw.col(where.excluded).cast(nw.String)
-        empty = told.is_null() | told.is_in(["", "0", "False", "false", "0.0"])
-        side = nw.when(empty).then(side).otherwise(nw.lit("excluded: ") + told)
-    keys = {"side": side, "group": nw.col(group)}
+        counts = told.is_null() | told.is_in(["", "0", "0.0", "False", "false"])
+        keys["side"] = nw.when(counts).then(side).otherwise(nw.lit(int(Side.EXCLUDED)))
+        keys["why"] = nw.when(counts).then(nw.lit("")).otherwise(told)
     for number, name in enumerate(_epoch_columns(where)):
         keys[f"key{number}"] = nw.col(name)
     started = nw.col(where.started_at) if where.started_at else None
     steps = [] if started is None else [nw.when(started >= nw.lit(cut)).then(1).otherwise(0) for cut in cuts]
     keys["slice"] = reduce(add, steps) if steps else nw.lit(0)
-    values = {f"value {column}": _number(column) for column in dict.fromkeys(where.values.values())}
+    schema = lazy.collect_schema()
+    values = {f"value {column}": _number(column, schema[column]) for column in dict.fromkeys(where.values.values())}
     return lazy.select(*(expression.alias(name) for name, expression in {**keys, **values}.items()))
 
 
@@ -317,13 +324,14 @@ def _epoch_columns(where: Columns) -> list[str]:
     return [name for name in (where.epoch, where.weight, *where.strata) if name is not None]
 
 
-def _sums(keyed: Frame, where: Columns, metrics: Mapping[str, Metric]) -> Table:
+def _sums(keyed: Frame, where: Columns, metrics: Mapping[str, Metric], whole: Collection[str]) -> Table:
     """Per key the rows, and per metric how many have a value, their sums and extremes."""
-    squares = {
-        f"squares {name}": nw.col(f"value {where.values[name]}") * nw.col(f"value {where.values[name]}")
-        for name, metric in metrics.items()
-        if metric.kind in (Kind.MEAN, Kind.PROPORTION)
-    }
+    squares = {}
+    for name, metric in metrics.items():
+        column = where.values[name]
+        # The squares of events are the events; those of broken numbers tell that they are none.
+        if metric.kind is Kind.MEAN or (metric.kind is Kind.PROPORTION and column not in whole):
+            squares[f"squares {name}"] = nw.col(f"value {column}") * nw.col(f"value {column}")
     if squares:
         keyed = keyed.with_columns(**squares)
     asked = [nw.len().alias("rows")]
@@ -338,7 +346,8 @@ def _sums(keyed: Frame, where: Columns, metrics: Mapping[str, Metric]) -> Table:
             asked.append(value.sum().alias(f"total {name}"))
         if f"squares {name}" in squares:
             asked.append(nw.col(f"squares {name}").sum().alias(f"squares {name}"))
-    keys = ["side", "slice", "group", *(f"key{number}" for number in range(len(_epoch_columns(where))))]
+    there = keyed.collect_schema().names()
+    keys = [name for name in there if name in ("side", "why", "slice", "group") or name.startswith("key")]
     return _table(keyed.group_by(*keys).agg(*asked).collect())
 
 
@@ -376,7 +385,7 @@ def _problems(sums: Table, where: Columns, metrics: Mapping[str, Metric]) -> lis
         low = float(sums[f"low {name}"][observed].min())
         high = float(sums[f"high {name}"][observed].max())
         broken = False
-        if metric.kind is Kind.PROPORTION and low >= 0 and high <= 1:
+        if f"squares {name}" in sums and metric.kind is Kind.PROPORTION and low >= 0 and high <= 1:
             # 0 and 1 are the only numbers in [0, 1] that are their own squares.
             totals, squares = (np.where(observed, sums[f"{part} {name}"], 0.0) for part in ("total", "squares"))
             broken = bool((totals - squares > 1e-12 * np.maximum(totals, 1)).any())
@@ -400,7 +409,7 @@ def _problems(sums: Table, where: Columns, metrics: Mapping[str, Metric]) -> lis
 
 def _refuse_absent(sums: Table, lazy: Frame, version: str, *, stable: str, canary: str) -> None:
     sides = set(sums["side"].tolist())
-    absent = [name for name, side in ((stable, _SIDES[0]), (canary, _SIDES[1])) if side not in sides]
+    absent = [name for name, side in ((stable, Side.STABLE), (canary, Side.CANARY)) if side not in sides]
     # A version all of whose rows are excluded is there; its arm is empty, which is a status and no mistake.
     if not absent:
         return
