@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -36,8 +37,9 @@ from agentcanary.outcome_shapes import Reported
 from agentcanary.outcomes import Judge, Outcome, Record
 from agentcanary.pins import PinKeeper
 from agentcanary.recorder import Recorder
-from agentcanary.security import Guard, keyed_hash, new_secret
+from agentcanary.security import Forcing, Guard, Pseudonyms, new_secret
 from agentcanary.settled import Settling
+from agentcanary.shared_secrets import shared_secrets
 from agentcanary.snapshot import SnapshotKeeper
 from agentcanary.store import DEAD_AFTER, Store
 from agentcanary.telemetry import Telemetry
@@ -48,6 +50,7 @@ _DISABLED = "AGENTCANARY_DISABLED"
 _STORED_WITHIN = 5.0
 # A worker stores its turns every tenth of a second; one that is so many seconds behind has them in its journal.
 _BEHIND = 10.0
+_ASK_SECRETS_EVERY = 1.0
 
 log = structlog.get_logger("agentcanary")
 
@@ -71,6 +74,7 @@ class Canary:
     Attributes:
         config: The configuration.
         guard: Who is believed: the tokens of the configuration and the environment.
+        forcing: Who may force an arm.
         disabled: True where ``AGENTCANARY_DISABLED=1`` switches agentcanary off.
         registry: Agent objects by version.
         without: Requests without a usable conversation id in this process, by their problem.
@@ -92,7 +96,10 @@ class Canary:
         self.cookie: SignedCookie | None = None
         self.without: Counter[str] = Counter()
         self.guard = Guard.configured(config.security, os.environ)
-        self._id_key = os.urandom(32)
+        self.forcing = self._forcing(config.security.tester_secret)
+        self._pseudonyms: Pseudonyms | None = None
+        # Nothing may be hashed with a key that other processes do not have: it would be another conversation there.
+        self._hashes_ids = config.privacy is Privacy.HASH
         self.disabled = os.environ.get(_DISABLED, "") not in ("", "0")
         self._lock = threading.Lock()
         self._pid = 0
@@ -102,7 +109,7 @@ class Canary:
             span=config.telemetry.span.value,
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
-            shown_id=self._hashed if config.telemetry.privacy is Privacy.HASH else None,
+            shown_id=self._shown if config.telemetry.privacy is Privacy.HASH else None,
         )
         self.degraded = Degraded(config.agent, count=self.telemetry.degraded)
         self.pins = PinKeeper(self.store, idle_after=config.plan.idle_after, degraded=self.degraded)
@@ -264,8 +271,18 @@ class Canary:
         self.telemetry.outcome(outcome, variant="" if known is None else known.arm.value)
 
     def unit_of(self, conversation_id: str) -> str:
-        """The unit of a conversation id."""
-        return conversation_id
+        """The unit of a conversation id: itself, or its pseudonym with ``privacy: hash``.
+
+        Raises:
+            StoreError: With ``privacy: hash``, while its key could not be read from the store.
+        """
+        if not self._hashes_ids:
+            return conversation_id
+        if self._pseudonyms is None:
+            self.start_blocking()
+        if self._pseudonyms is None:
+            raise StoreError("privacy: hash needs its key, which the store did not give yet; or set security.id_secret")
+        return self._pseudonyms.known_as(conversation_id)
 
     def known_units(self, units: Sequence[str]) -> frozenset[str]:
         """Those of some units that have had a turn with this agent.
@@ -336,7 +353,13 @@ class Canary:
         Args:
             key: The conversation id.
         """
-        return DirectTurn(self, key)
+        try:
+            unit = self.unit_of(key)
+        except StoreError as error:
+            self.degraded("secrets", error)
+            # On stable, in no statistic: nothing may be kept under a name that is not its own.
+            unit = ""
+        return DirectTurn(self, unit)
 
     async def start(self) -> None:
         """Start threads and connections, unless they run. Waits at most until the store answered once."""
@@ -394,8 +417,15 @@ class Canary:
         view = self.snapshots.view
         return self.pins.known(view, unit, bucket(view.salt, unit))
 
-    def _hashed(self, unit: str) -> str:
-        return keyed_hash(self._id_key, unit)
+    def _shown(self, unit: str) -> str:
+        """What traces show of a unit with ``telemetry.privacy: hash``."""
+        return "" if self._pseudonyms is None else self._pseudonyms.known_as(unit)
+
+    def _forcing(self, secret: str | None) -> Forcing:
+        security = self.config.security
+        return Forcing(
+            self.agent, secret=secret, trust_header=security.trust_header, trusted_peers=security.trusted_peers
+        )
 
     def _finder(self, places: Sequence[Extractor]) -> Finder:
         conversation = self.config.conversation
@@ -407,16 +437,33 @@ class Canary:
         )
 
     def _prepare_secrets(self) -> None:
-        """Take the secrets that all workers share; without the store, some that hold for this process."""
+        """Take the secrets that all workers share; while the store does not give them, some of this process."""
+        if self._take_secrets():
+            return
+        self._use_cookie(self.config.security.cookie_secret or new_secret())
+        process = self._pid
+
+        def again() -> None:
+            while self._pid == process and not self._take_secrets():
+                time.sleep(_ASK_SECRETS_EVERY)
+
+        threading.Thread(target=again, name=f"agentcanary-secrets-{self.agent}", daemon=True).start()
+
+    def _take_secrets(self) -> bool:
         try:
-            self._id_key = self.store.secret("conversation-id")
-            cookie_secret = self.config.security.cookie_secret or self.store.secret("cookie").hex()
+            secrets = shared_secrets(self.config.security, os.environ, self.store)
         except AgentCanaryError as error:
-            self.degraded("store", error)
-            cookie_secret = self.config.security.cookie_secret or new_secret()
+            self.degraded("secrets", error)
+            return False
+        self._pseudonyms = secrets.ids
+        self.forcing = self._forcing(secrets.testers)
+        self._use_cookie(secrets.cookie)
+        return True
+
+    def _use_cookie(self, secret: str) -> None:
         places = self.config.conversation.id_from
         names = [extractor.name for extractor in places if extractor.place is Place.SIGNED_COOKIE]
-        self.cookie = SignedCookie(cookie_secret, name=names[0]) if names else None
+        self.cookie = SignedCookie(secret, name=names[0]) if names else None
         self.finder = self._finder(self.config.conversation.id_from)
 
 

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from agentcanary.config.sections import FileSection, Section
 from agentcanary.config.yaml_lines import Document, Path
 
-_SECRET_KEYS = {"webhook", "cookie_secret", "tester_secret", "env", "sha256", "store"}
+_SECRET_KEYS = {"webhook", "cookie_secret", "id_secret", "tester_secret", "env", "sha256", "store"}
 _EXAMPLES = {"agent": "support", "stable": "support-v1", "name": "initial", "weight": "0.05", "scopes": "[read]"}
 _PERCENT = re.compile(r"\s*([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%\s*")
 

@@ -50,6 +50,7 @@ def resolve(sections: FileSection, file: Path | None, folder: Path) -> Config:
         ),
         security=_security(sections.security),
         telemetry=Telemetry(span=sections.telemetry.span, privacy=sections.telemetry.privacy),
+        privacy=sections.privacy,
         notify=tuple(sections.notify),
         traffic=Traffic(
             conversations_per_hour=sections.traffic.conversations_per_hour, stable=dict(sections.traffic.stable)
@@ -67,6 +68,7 @@ def _security(section: SecuritySection) -> Security:
         trust_header=section.trust_header,
         trusted_peers=tuple(section.trusted_peers),
         cookie_secret=section.cookie_secret,
+        id_secret=section.id_secret,
         tester_secret=section.tester_secret,
         tokens=tuple(
             Token(name=token.name, scopes=frozenset(token.scopes), env=token.env, sha256=token.sha256)

@@ -236,6 +236,9 @@ class SecuritySection(Section):
         [], description="Addresses or networks, such as 10.0.0.0/8, from which x-canary: true is believed."
     )
     cookie_secret: Unstated[Secret] = Field(None, repr=False, description="Signs our cookie; else the store keeps one.")
+    id_secret: Unstated[Secret] = Field(
+        None, repr=False, description="The key of hashed conversation ids; else the store keeps one beside them."
+    )
     tester_secret: Unstated[Secret] = Field(
         None, repr=False, description="Signs what agentcanary tester gives; else the store keeps one."
     )
@@ -293,6 +296,7 @@ class FileSection(Section):
     )
     notify: Annotated[list[NotifyTarget], Field(max_length=20)] = [Log()]
     telemetry: TelemetrySection = TelemetrySection()
+    privacy: Privacy = Field(Privacy.PLAIN, description="hash: no conversation id is kept anywhere, only keyed hashes.")
     security: SecuritySection = SecuritySection()
     traffic: TrafficSection = TrafficSection()
     look_every: LongDuration = Field(10.0, description="Time between two looks.")

@@ -45,7 +45,7 @@ class SpanMode(StrEnum):
 
 
 class Privacy(StrEnum):
-    """How conversation ids appear in traces."""
+    """How conversation ids are kept, and how they appear in traces."""
 
     PLAIN = "plain"
     HASH = "hash"
@@ -113,6 +113,7 @@ class Security:
         trust_header: True lets the header ``x-canary: true`` force the canary, whoever sends it.
         trusted_peers: Addresses and networks from which it is believed, without ``trust_header``.
         cookie_secret: Signs our conversation cookie; None takes a random one that the store keeps.
+        id_secret: The key of hashed conversation ids; None takes a random one that the store keeps beside them.
         tester_secret: Signs the tokens with which testers force the canary; None takes one that the store keeps.
         tokens: For API, pages and outcomes, beside those of the environment.
     """
@@ -120,6 +121,7 @@ class Security:
     trust_header: bool = False
     trusted_peers: tuple[str, ...] = ()
     cookie_secret: str | None = field(default=None, repr=False)
+    id_secret: str | None = field(default=None, repr=False)
     tester_secret: str | None = field(default=None, repr=False)
     tokens: tuple[Token, ...] = ()
 
@@ -178,6 +180,7 @@ class Config:
         conversation: How conversations are found.
         security: Who is believed.
         telemetry: What traces show.
+        privacy: Conversation ids as they are, or hashed before anything else is done with them.
         notify: Where notifications go.
         traffic: What is known of the traffic.
         look_every: Time between two looks of the controller.
@@ -195,6 +198,7 @@ class Config:
     conversation: Conversation = field(default_factory=Conversation)
     security: Security = field(default_factory=Security)
     telemetry: Telemetry = field(default_factory=Telemetry)
+    privacy: Privacy = Privacy.PLAIN
     notify: tuple[Target, ...] = (Log(),)
     traffic: Traffic = field(default_factory=Traffic)
     look_every: float = 10.0
