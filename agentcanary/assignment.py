@@ -237,7 +237,7 @@ def place(view: RolloutView, unit: str, key: str, now: float, fresh: bool) -> As
     The two in one, for the path of every request; positional for the same reason.
     """
     state = view.salted.copy()
-    state.update(key.encode("utf-8", "surrogatepass"))
+    state.update(key.encode() if key.isascii() else key.encode("utf-8", "surrogatepass"))
     high, low = _HALVES(state.digest())
     share = (high >> 11) * _TWO_TO_MINUS_53
     if share < view.max_weight and view.sticky:

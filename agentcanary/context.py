@@ -14,16 +14,21 @@ class RunningTurn(Protocol):
 
     Attributes:
         assignment: The unit's assignment; its ``version`` is what serves the turn.
-        turn_id: Unique id of the turn.
         outer: The turn that runs around it, of another agent, or None.
     """
 
     assignment: Assignment
-    turn_id: str
     outer: RunningTurn | None
+
+    @property
+    def turn_id(self) -> str:
+        """Unique id of the turn."""
 
     def fail(self, error_type: str) -> None:
         """Make ``error`` its outcome, whatever the response looks like."""
+
+    def fall_back(self, error_type: str) -> None:
+        """Let stable serve it, in place of a version that cannot: an error of that version all the same."""
 
 
 running: ContextVar[RunningTurn | None] = ContextVar("agentcanary", default=None)

@@ -122,11 +122,14 @@ class DirectTurn:
 
     def _begin(self, assignment: Assignment, now: float) -> None:
         host, begun = self._host, perf_counter()
-        turn = Turn(host, assignment, uuid.uuid4().hex, begun, now, _nothing, _nowhere)
-        traced = host.telemetry.look(begun)
-        turn.begin(traced=traced)
-        self._token = host.telemetry.enter(turn.span) if traced else None
-        self._turn = turn
+        self._turn = turn = Turn(host, assignment, begun, now, _nothing, _nowhere)
+        try:
+            host.put(turn)
+        except Exception as error:  # noqa: BLE001 (a bug of ours must not break a conversation)
+            host.degraded("record", error)
+        if host.telemetry.look(begun):
+            turn.trace()
+            self._token = host.telemetry.enter(turn.span)
         self._bound = context.enter(turn)
 
 

@@ -7,9 +7,9 @@ start at the first request. Whatever fails on our side, the request is served by
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import secrets
+from collections import deque
 from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Protocol
@@ -30,13 +30,40 @@ from agentcanary.context import running
 from agentcanary.conversation import Finder, Problem, SignedCookie, find_user, is_browser
 from agentcanary.lifespan import Lifespan, Receive, Scope, Send
 from agentcanary.observe import HttpTurn, Sink, WebSocketTurn, with_cookie
+from agentcanary.outcomes import Record
 from agentcanary.pins import PinKeeper
 from agentcanary.versions import ASGIApp, VersionApp
 from agentcanary_analysis.aggregates import Arm
 
 DISABLED = "AGENTCANARY_DISABLED"
 START_DEADLINE = 2.0
+_NO_ASGI: dict[str, str] = {}
+# Turns, less one, after which the recorder is asked whether its queue is too long.
+_CHECK_EVERY = 255
 _OURS_TO_GIVE = frozenset({Problem.ABSENT, Problem.EMPTY, Problem.BAD_SIGNATURE})
+
+
+class Snapshot(Protocol):
+    """What this process knows of the rollout; no lock, no I/O."""
+
+    @property
+    def fresh_until(self) -> float:
+        """``perf_counter()`` from which on the view is too old to assign new units by it."""
+
+    @property
+    def view(self) -> RolloutView:
+        """The rollout."""
+
+
+class Queue(Protocol):
+    """Where turns go."""
+
+    @property
+    def queue(self) -> deque[Record]:
+        """What waits to be stored."""
+
+    def check(self) -> None:
+        """To be called now and then after something was appended to the queue."""
 
 
 class Host(Sink, Protocol):
@@ -56,8 +83,13 @@ class Host(Sink, Protocol):
     pins: PinKeeper
     trust_header: bool
 
-    def view(self) -> tuple[RolloutView, bool]:
-        """The rollout as this process knows it, and whether that is fresh. No lock, no I/O."""
+    @property
+    def recorder(self) -> Queue:
+        """Takes every turn when it begins."""
+
+    @property
+    def snapshots(self) -> Snapshot:
+        """The rollout as this process knows it."""
 
     def without_conversation(self, problem: str) -> None:
         """Count a request without a usable conversation id, by its ``Problem``."""
@@ -97,7 +129,7 @@ class CanaryMiddleware:
         self._versions = {version: VersionApp(served) for version, served in (versions or {}).items()}
         self._exclude = tuple(exclude)
         self._disabled = os.environ.get(DISABLED, "") not in ("", "0")
-        self._lifespan = Lifespan(app, self._versions, self, lambda: canary.view()[0].stable)
+        self._lifespan = Lifespan(app, self._versions, self, lambda: canary.snapshots.view.stable)
         self._starting: asyncio.Task[None] | None = None
         self._forked()
         _middlewares.add(self)
@@ -116,12 +148,12 @@ class CanaryMiddleware:
             return
         begun = perf_counter()
         host = self._host
-        turn_id = f"{self._prefix}{next(self._numbers):x}"
-        cookie = None
+        unit = cookie = None
         try:
             if not self._started:
                 await self._first_start()
-            view, fresh = host.view()
+            snapshots = host.snapshots
+            view, fresh = snapshots.view, begun < snapshots.fresh_until
             now = host.clock()
             if view.sticky:
                 try:
@@ -129,7 +161,7 @@ class CanaryMiddleware:
                 except Exception:  # noqa: BLE001 (``search`` below says what is wrong)
                     unit = None
             else:
-                unit = turn_id
+                unit = secrets.token_hex(8)
             key = unit
             if unit is None or (host.user_finder is not None and view.sticky):
                 unit, key, receive, cookie = await self._find(scope, receive, unit)
@@ -143,7 +175,7 @@ class CanaryMiddleware:
         except Exception as error:  # noqa: BLE001 (whatever we got wrong, the request is served)
             host.degraded("assignment", error)
             try:
-                now, assignment = 0.0, on_stable(host.view()[0], "", Reason.FALLBACK)
+                now, assignment = 0.0, on_stable(host.snapshots.view, "", Reason.FALLBACK)
             except Exception:  # noqa: BLE001 (not even the stable version is known)
                 await self.app(scope, receive, send)
                 return
@@ -152,20 +184,33 @@ class CanaryMiddleware:
         if kind == "http":
             if cookie is not None:
                 send = with_cookie(send, cookie)
-            turn = HttpTurn(host, assignment, turn_id, perf_counter(), now, receive, send)
+            turn = HttpTurn(host, assignment, perf_counter(), now, receive, send)
+            if scope.get("asgi", _NO_ASGI).get("spec_version", "") >= "2.4":
+                turn.tells = True
         else:
-            turn = WebSocketTurn(host, assignment, turn_id, perf_counter(), now, receive, send)
+            turn = WebSocketTurn(host, assignment, perf_counter(), now, receive, send)
         app = self.app
         try:
             if self._versions:
                 app = self._app_for(turn, scope)
-            scope.setdefault("state", {})["agentcanary"] = turn.assignment
+            state = scope.get("state")
+            if state is None:
+                scope["state"] = {"agentcanary": turn.assignment}
+            else:
+                state["agentcanary"] = turn.assignment
         except Exception as error:  # noqa: BLE001 (as above: a full disk, or a bug of ours)
             host.degraded("dispatch", error)
+        try:
+            host.recorder.queue.append(turn)
+            if not turn.number & _CHECK_EVERY:
+                host.recorder.check()
+        except Exception as error:  # noqa: BLE001 (as above)
+            host.degraded("record", error)
         telemetry = host.telemetry
-        traced = telemetry.on if begun < telemetry.look_at else telemetry.look(begun)
-        turn.begin(traced=traced)
-        token = telemetry.enter(turn.span) if traced else None
+        token = None
+        if telemetry.on if begun < telemetry.look_at else telemetry.look(begun):
+            turn.trace()
+            token = telemetry.enter(turn.span)
         turn.outer = running.get()
         bound = running.set(turn)
         try:
@@ -178,6 +223,7 @@ class CanaryMiddleware:
                 turn.returned()
         finally:
             running.reset(bound)
+            turn.over()
             if token is not None:
                 telemetry.leave(token)
 
@@ -236,8 +282,7 @@ class CanaryMiddleware:
             stable = turn.assignment.view.stable
             if turn.assignment.version != stable:
                 self._host.degraded("version", served.failure)
-                turn.fail(type(served.failure).__qualname__)
-                turn.assignment = turn.assignment._replace(version=stable)
+                turn.fall_back(type(served.failure).__qualname__)
                 served = self._versions.get(stable)
         if served is None:
             return self.app
@@ -256,8 +301,6 @@ class CanaryMiddleware:
         """Forget what does not live on in a forked process."""
         self._started = False
         self._starting = None
-        self._prefix = f"{secrets.token_hex(6)}-"
-        self._numbers = itertools.count()
 
 
 def _is_testers(scope: Scope) -> bool:

@@ -18,6 +18,9 @@ A turn ends with the last chunk, not when the application returns: background ta
 
 from __future__ import annotations
 
+import itertools
+import os
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import perf_counter
 from typing import Any, Protocol
@@ -40,7 +43,6 @@ _LEFT = 499
 _NORMAL_CLOSE = frozenset({1000, 1001, 1005})
 _VANISHED = frozenset({1006, 1012})
 _OK, _ERROR, _ABORTED = TurnOutcome.OK, TurnOutcome.ERROR, TurnOutcome.ABORTED
-_new = tuple.__new__
 
 
 class Sink(Protocol):
@@ -61,98 +63,152 @@ class Sink(Protocol):
         """Note a failure of ours. Raises nothing."""
 
 
+# Ids of turns: unique among all processes by their first half, within one by their second.
+_process = secrets.token_hex(6)
+_numbers = itertools.count()
+
+
 class Turn:
     """One turn, from its request to the end of its response: pass ``receive`` and ``send`` to the application,
     then call ``returned`` or ``raised``.
 
-    Nothing that it does by itself raises: the response matters more than its record.
+    It is put into the recorder's queue when it begins, and read from there: by the time of the next flush most turns
+    have ended, and cost one record. Nothing that it does by itself raises: the response matters more than its record.
 
     Args:
         sink: Where it is recorded.
         assignment: The unit's assignment.
-        turn_id: Unique id of the turn.
         begun: ``perf_counter()`` when the application is called: what we took before is not the version's latency.
         started_at: Unix time at the request.
         receive: The server's.
         send: The server's.
+
+    Attributes:
+        number: Counts the turns of this process.
+        ended: True from its end on; ``outcome`` and ``latency`` hold from then on.
+        outcome: ok, error or aborted.
+        error_type: Exception class, HTTP status or protocol code of an error.
+        latency: Seconds.
+        first_byte: Seconds from ``begun`` to the first byte of the body, or None.
     """  # noqa: D205 (one sentence)
 
     # Attributes of the class until a turn needs its own: most never do.
     ended = False
+    outcome = TurnOutcome.OK
+    error_type: str | None = None
+    latency = 0.0
+    first_byte: float | None = None
     outer: RunningTurn | None = None
     span: Span | None = None
     traced = False
+    # True while nothing is to be done at its end but to note it.
+    _plain = True
     _failed: str | None = None
-    _first_byte: float | None = None
     _left = False
+    # What it was given, where something else serves it.
+    _given: Assignment | None = None
+    _kept = True
 
     def __init__(
-        self,
-        sink: Sink,
-        assignment: Assignment,
-        turn_id: str,
-        begun: float,
-        started_at: float,
-        receive: Receive,
-        send: Send,
+        self, sink: Sink, assignment: Assignment, begun: float, started_at: float, receive: Receive, send: Send
     ) -> None:
         self._sink = sink
         self.assignment = assignment
-        self.turn_id = turn_id
+        self.number = next(_numbers)
         self._begun = begun
-        self.started = _new(TurnStarted, (turn_id, assignment, started_at))
+        self.started_at = started_at
         self._receive = receive
         self._send = send
 
-    def begin(self, *, traced: bool) -> None:
-        """Record its start.
+    @property
+    def turn_id(self) -> str:
+        """Unique id of the turn."""
+        return f"{_process}-{self.number:x}"
+
+    @property
+    def start(self) -> TurnStarted:
+        """The record of its start."""
+        return TurnStarted(self.turn_id, self._given or self.assignment, self.started_at)
+
+    def end_at(self, speed: float) -> TurnEnded:
+        """The record of its end.
 
         Args:
-            traced: True to start its span, too, and to measure it when it ends.
+            speed: Seconds of the rollout's clock in a real second.
         """
-        sink = self._sink
+        return TurnEnded(
+            self.turn_id,
+            self._given or self.assignment,
+            self.started_at,
+            self.started_at + self.latency * speed,
+            self.latency,
+            self.first_byte,
+            self.outcome,
+            self.error_type,
+        )
+
+    def over(self) -> None:
+        """The application has returned: let go of the server's request, which the recorder must not keep alive."""
+        self._receive, self._send = _disconnected, _ignored
+
+    def release(self) -> None:
+        """Told by a recorder that ends: nobody reads this turn any more, so it puts the record of its end itself."""
+        self._kept = self._plain = False
+        if self.ended:
+            self._put_end()
+
+    def trace(self) -> None:
+        """Start its span, and measure it when it ends."""
+        self.traced, self._plain = True, False
         try:
-            sink.put(self.started)
-        except Exception as error:  # noqa: BLE001 (a full disk or a bug of ours must not break a request)
-            sink.degraded("record", error)
-        if traced:
-            self.traced = True
-            try:
-                self.span = sink.telemetry.begin(self.assignment)
-            except Exception as error:  # noqa: BLE001 (a sampler or span processor may be anybody's)
-                sink.degraded("telemetry", error)
+            self.span = self._sink.telemetry.begin(self.assignment)
+        except Exception as error:  # noqa: BLE001 (a sampler or span processor may be anybody's)
+            self._sink.degraded("telemetry", error)
 
     def fail(self, error_type: str) -> None:
         """Make ``error`` its outcome, whatever the response looks like."""
-        self._failed = error_type
+        self._failed, self._plain = error_type, False
+
+    def fall_back(self, error_type: str) -> None:
+        """Let stable serve it, in place of a version that cannot: an error of that version all the same."""
+        self.fail(error_type)
+        self._given = self._given or self.assignment
+        self.assignment = self.assignment._replace(version=self.assignment.view.stable)
 
     def end(self, outcome: TurnOutcome, error_type: str | None = None) -> None:
-        """Record its end, once."""
+        """Note its end, once."""
         if self.ended:
             return
-        self.ended = True
-        latency = perf_counter() - self._begun
+        self.latency = perf_counter() - self._begun
         if self._failed is not None:
             outcome, error_type = _ERROR, self._failed
-        sink = self._sink
-        ended_at = sink.clock()
-        try:
-            sink.put(_new(TurnEnded, (*self.started, ended_at, latency, self._first_byte, outcome, error_type)))
-        except Exception as error:  # noqa: BLE001 (a full disk or a bug of ours must not break a response)
-            sink.degraded("record", error)
+        self.outcome, self.error_type = outcome, error_type
+        # The recorder's thread reads what is above as soon as it sees this.
+        self.ended = True
+        if not self._kept:
+            self._put_end()
         if self.traced:
             try:
-                sink.telemetry.end(
+                self._sink.telemetry.end(
                     self.span,
                     self.assignment,
                     turn_id=self.turn_id,
-                    latency=latency,
-                    time_to_first_byte=self._first_byte,
+                    latency=self.latency,
+                    time_to_first_byte=self.first_byte,
                     outcome=outcome,
                     error_type=error_type,
                 )
             except Exception as error:  # noqa: BLE001 (a span processor or exporter may be anybody's)
-                sink.degraded("telemetry", error)
+                self._sink.degraded("telemetry", error)
+
+    def _put_end(self) -> None:
+        mine = object()
+        # It may end while it is released: one of the two records it.
+        if self.__dict__.setdefault("_recorded", mine) is mine:
+            try:
+                self._sink.put(self.end_at(self._sink.clock.speed))
+            except Exception as error:  # noqa: BLE001 (a full disk or a bug of ours must not break a response)
+                self._sink.degraded("record", error)
 
     def raised(self, error: BaseException) -> None:
         """End it with an exception that left the application."""
@@ -163,9 +219,22 @@ class Turn:
             self.end(_ABORTED)
 
 
-class HttpTurn(Turn):
-    """A turn over HTTP."""
+async def _disconnected() -> Message:
+    return {"type": "http.disconnect"}
 
+
+async def _ignored(_: Message) -> None:
+    """What a task sends that outlives its request reaches nobody."""
+
+
+class HttpTurn(Turn):
+    """A turn over HTTP.
+
+    Attributes:
+        tells: True for a server that raises ``OSError`` when the client is gone (ASGI 2.4).
+    """
+
+    tells = False
     _headers: Iterable[tuple[bytes, bytes]] = ()
     _sent = -1
     _status = 0
@@ -180,18 +249,27 @@ class HttpTurn(Turn):
     def send(self, message: Message) -> Awaitable[None]:
         """A message to the server; notes status, first byte, length and end.
 
-        The usual response, in one piece, is dealt with by itself; the server checks the length of what it is given
-        at once.
+        The usual response, in one piece, is dealt with by itself: its length is the server's to check, and the turn
+        has ended with it, unless the server is of those that tell when the client is gone.
         """
         kind = message["type"]
         if kind == "http.response.start":
             self._status = message["status"]
             self._headers = message.get("headers", ())
-            return self._send(message)
-        if kind == "http.response.body":
+        elif kind == "http.response.body":
             if self._sent < 0 and not message.get("more_body"):
-                return self._send_whole(message)
-            if not self.ended:
+                if self.tells:
+                    return self._send_whole(message)
+                latency = perf_counter() - self._begun
+                if message.get("body"):
+                    self.first_byte = latency
+                if self._plain and self._status < 400:
+                    self.latency = latency
+                    self.ended = True
+                else:
+                    self._complete()
+                self._sent = 0
+            elif not self.ended:
                 return self._send_chunk(message)
         elif kind == "http.response.pathsend" and not self.ended:
             return self._send_file(message)
@@ -200,21 +278,17 @@ class HttpTurn(Turn):
     async def _send_whole(self, message: Message) -> None:
         self._sent = 0
         if message.get("body"):
-            self._first_byte = perf_counter() - self._begun
+            self.first_byte = perf_counter() - self._begun
         try:
             await self._send(message)
         except OSError:
-            # What ASGI servers raise when the client is gone (ASGI 2.4).
             self._left = True
             raise
-        if self._status < 400:
-            self.end(_OK)
-        else:
-            self._complete()
+        self._complete()
 
     async def _send_file(self, message: Message) -> None:
         # The server sends the file, and knows its length.
-        self._first_byte = perf_counter() - self._begun
+        self.first_byte = perf_counter() - self._begun
         await self._send(message)
         self._complete()
 
@@ -224,8 +298,8 @@ class HttpTurn(Turn):
             self._sent = 0
         if body:
             self._sent += len(body)
-            if self._first_byte is None:
-                self._first_byte = perf_counter() - self._begun
+            if self.first_byte is None:
+                self.first_byte = perf_counter() - self._begun
         try:
             await self._send(message)
         except OSError:
@@ -305,8 +379,8 @@ class WebSocketTurn(Turn):
             self.end(_ABORTED)
             raise
         if kind == "websocket.send":
-            if self._first_byte is None:
-                self._first_byte = perf_counter() - self._begun
+            if self.first_byte is None:
+                self.first_byte = perf_counter() - self._begun
         elif kind == "websocket.accept":
             self._accepted = True
         elif kind == "websocket.close":
@@ -344,3 +418,11 @@ def error_name(error: BaseException) -> str:
     """
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _after_fork() -> None:
+    global _process
+    _process = secrets.token_hex(6)
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from agentcanary.assignment import Assignment
 
@@ -113,4 +113,24 @@ class Outcome:
         return self.name == SAFETY_VIOLATION and bool(self.value) and self.confirmed
 
 
-Record = TurnStarted | TurnEnded | Outcome
+class RecordedTurn(Protocol):
+    """A turn that is recorded once, when it begins, and read until it has ended.
+
+    Attributes:
+        ended: True from its end on.
+    """
+
+    ended: bool
+
+    @property
+    def start(self) -> TurnStarted:
+        """The record of its start."""
+
+    def end_at(self, speed: float) -> TurnEnded:
+        """The record of its end; ``speed`` is that of the rollout's clock."""
+
+    def release(self) -> None:
+        """Nobody reads it any more: it must put the record of its end itself."""
+
+
+Record = TurnStarted | TurnEnded | RecordedTurn | Outcome

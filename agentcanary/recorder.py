@@ -47,10 +47,13 @@ class Recorder:
         degraded: Called with the kind of a failure and its error: ``recorder_store``, ``recorder_journal``,
             ``recorder_overload``, ``recorder_refused`` (a record that cannot be stored), ``recorder_dropped``.
         totals: Failures of the whole process by kind, for the heartbeat.
+
+    Attributes:
+        queue: What waits for the thread. Turns may be appended without ``put``, if ``check`` is called now and then:
+            every request has one.
     """
 
     # Made anew for every process, see ``_begin``.
-    _queue: deque[Record]
     _writer: Writer
     _lock: threading.Lock
     _wake: threading.Event
@@ -93,6 +96,7 @@ class Recorder:
             degraded=degraded,
             totals=totals,
         )
+        self.queue: deque[Record] = deque()
         self._flush_every = flush_every
         self._flush_at = flush_at
         self._max_queue = max_queue
@@ -114,7 +118,7 @@ class Recorder:
             "refused": 0,
             "dropped": 0,
             **self._writer.counters,
-            "queue": len(self._queue),
+            "queue": len(self.queue),
             "journal_bytes": self._writer.journal_bytes,
         }
 
@@ -142,15 +146,18 @@ class Recorder:
             self.start()
             self._wake.set()
             return
-        queue = self._queue
-        queue.append(record)
+        self.queue.append(record)
+        self.check()
+
+    def check(self) -> None:
+        """See to it that what was appended to the queue is stored soon, and that the queue does not grow for ever."""
         if not self._running:
             self.start()
-        waiting = len(queue)
-        if waiting == self._flush_at:
-            self._wake.set()
-        elif waiting > self._max_queue:
+        waiting = len(self.queue)
+        if waiting > self._max_queue:
             self._writer.spill()
+        elif waiting >= self._flush_at and not self._wake.is_set():
+            self._wake.set()
 
     def flush_and_wait(self, timeout: float) -> bool:
         """Wait until everything that was put before is in the store; False after ``timeout`` real seconds."""
@@ -176,12 +183,13 @@ class Recorder:
         if thread.is_alive():
             log.warning("agentcanary.recorder_not_drained", agent=self._settings.agent, waited=timeout)
             return
-        self._writer.close()
+        turns = self._writer.close()
         self._begin()
+        for turn in turns:
+            turn.release()
 
     def _begin(self) -> None:
-        self._queue = deque()
-        self._writer = Writer(self._settings, self._queue)
+        self._writer = Writer(self._settings, self.queue)
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._ended = threading.Event()
@@ -192,6 +200,7 @@ class Recorder:
     def _after_fork(self) -> None:
         # The queue's records are written by the parent; its thread, its locks and its journal are the parent's too.
         self._writer.forget()
+        self.queue.clear()
         self._begin()
 
     def _run(self) -> None:

@@ -72,8 +72,7 @@ class Registry:
             if turn is None or turn.assignment.version != version or turn.assignment.view.stable == version:
                 raise
             cause = error.__cause__ or error
-            turn.fail(type(cause).__qualname__)
-            turn.assignment = turn.assignment._replace(version=turn.assignment.view.stable)
+            turn.fall_back(type(cause).__qualname__)
             return await self.get(turn.assignment.version)
 
     async def _build(self, version: str) -> Any:

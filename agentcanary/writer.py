@@ -16,7 +16,7 @@ from typing import Protocol
 from agentcanary.backlog import Backlog, Waiting, new_name
 from agentcanary.clock import Clock
 from agentcanary.errors import StoreError
-from agentcanary.outcomes import Outcome, Record
+from agentcanary.outcomes import Outcome, Record, RecordedTurn, TurnEnded, TurnStarted
 from agentcanary.share import Share
 from agentcanary.store.batch import Batch, coalesce
 from agentcanary.store.workers import Worker
@@ -98,6 +98,8 @@ class Writer:
         # Batches that neither the store nor the journal would take.
         self._held: deque[Waiting] = deque()
         self._urgent: deque[Waiting] = deque()
+        # Turns whose start was taken from the queue, and that had not ended then.
+        self._open: deque[RecordedTurn] = deque()
         self._settled: list[str] = []
         self._reached = self._started = settings.clock()
         self._reachable_since: float | None = None
@@ -132,11 +134,13 @@ class Writer:
         # A safety violation finds the turn that it is about in the store only if that is stored first.
         at_once = whole or bool(self._urgent)
         self._adopt_if_due()
-        while count > 0:
-            records = self._taken(min(count, self._settings.max_batch))
-            count = count - len(records) if records else 0
-            for batch in self._coalesced(records):
+        records: list[Record] = self._ended()
+        while count > 0 or records:
+            taken = self._taken(min(count, self._settings.max_batch))
+            count = count - len(taken) if taken else 0
+            for batch in self._coalesced(records + self._expanded(taken)):
                 self._send(Waiting(self._new_id(), self._wall(), batch), at_once=at_once)
+            records = []
         self._send_urgent()
         self._send_held(whole=whole)
         self._send_backlog(whole=whole)
@@ -157,11 +161,15 @@ class Writer:
     def spill(self) -> None:
         """Move one batch from the queue to the journal, because the thread does not keep up."""
         self._degraded("recorder_overload", None)
-        for batch in self._coalesced(self._taken(self._settings.max_batch)):
+        for batch in self._coalesced(self._expanded(self._taken(self._settings.max_batch))):
             self._let_wait(Waiting(self._new_id(), self._wall(), batch))
 
-    def close(self) -> None:
-        """Leave the store; what is in the journal waits for the next process."""
+    def close(self) -> list[RecordedTurn]:
+        """Leave the store; what is in the journal waits for the next process.
+
+        Returns:
+            Turns that have begun, to be released.
+        """
         if not self._held and not self._urgent and self.journal_bytes == 0 and not self._queue:
             try:
                 self._store.leave(self.name)
@@ -169,6 +177,7 @@ class Writer:
                 self._degraded("recorder_store", error)
         if self._backlog is not None:
             self._backlog.close()
+        return list(self._open)
 
     def forget(self) -> None:
         """In a child process: leave everything to the parent's writer."""
@@ -186,6 +195,32 @@ class Writer:
         except IndexError:  # ``spill`` was faster
             pass
         return records
+
+    def _expanded(self, records: Sequence[Record]) -> list[Record]:
+        """With a turn's start, and its end if it has ended, in place of the turn."""
+        expanded: list[Record] = []
+        for record in records:
+            if isinstance(record, TurnStarted | TurnEnded | Outcome):
+                expanded.append(record)
+                continue
+            # Before its start: what ends in between is found by the next pass.
+            if record.ended:
+                expanded += (record.start, record.end_at(self._settings.clock.speed))
+            else:
+                expanded.append(record.start)
+                self._open.append(record)
+        return expanded
+
+    def _ended(self) -> list[Record]:
+        """The ends of turns that began in an earlier pass."""
+        ended: list[Record] = []
+        for _ in range(len(self._open)):
+            turn = self._open.popleft()
+            if turn.ended:
+                ended.append(turn.end_at(self._settings.clock.speed))
+            else:
+                self._open.append(turn)
+        return ended
 
     def _coalesced(self, records: Sequence[Record]) -> list[Batch]:
         if not records:

@@ -19,7 +19,6 @@ Extractor = Callable[[Scope], str | None]
 """The id, None where there is none. Raises ``UnusableIdError`` for one that cannot be used."""
 
 _PLACEHOLDER = re.compile(r"\{[A-Za-z_]\w*\}")
-_PLAIN = re.compile(rb"[!-~]+").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +45,10 @@ class Header:
         key = self._key
         for name, value in scope["headers"]:
             if name == key:
-                if _PLAIN(value):
+                if len(value) <= self.max_length and value.isascii():
                     # What ``cleaned`` would return: on the path of every request.
-                    text: str = value.decode("ascii")
-                    if len(text) <= self.max_length:
+                    text: str = value.decode()
+                    if text.isprintable() and text[:1] > " " < text[-1:]:
                         return text
                 return cleaned(value, self.max_length)
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
@@ -14,7 +14,7 @@ from agentcanary import context
 from agentcanary.assignment import Pin, RolloutView
 from agentcanary.clock import Clock
 from agentcanary.conversation import Finder, SignedCookie, finder
-from agentcanary.outcomes import Record, TurnEnded, TurnStarted
+from agentcanary.outcomes import Outcome, Record, RecordedTurn, TurnEnded, TurnStarted
 from agentcanary.pins import PinKeeper
 from agentcanary.telemetry import Telemetry
 
@@ -89,7 +89,8 @@ class FakeHost:
         self.pins = PinKeeper(store, idle_after=1800.0, degraded=self.degraded)
         self.shown: RolloutView = VIEW
         self.fresh = True
-        self.records: list[Record] = []
+        self.put_records: deque[Record] = deque()
+        self.checks = 0
         self.failures: list[tuple[str, BaseException | None]] = []
         self.without: Counter[str] = Counter()
         self.starts = 0
@@ -97,13 +98,33 @@ class FakeHost:
         self.failing_put: Exception | None = None
         self.failing_start: Exception | None = None
 
-    def view(self) -> tuple[RolloutView, bool]:
-        return self.shown, self.fresh
+    @property
+    def snapshots(self) -> FakeHost:
+        return self
 
-    def put(self, record: Record) -> None:
+    @property
+    def recorder(self) -> FakeHost:
+        return self
+
+    @property
+    def view(self) -> RolloutView:
+        return self.shown
+
+    @property
+    def fresh_until(self) -> float:
+        return float("inf") if self.fresh else float("-inf")
+
+    @property
+    def queue(self) -> deque[Record]:
         if self.failing_put is not None:
             raise self.failing_put
-        self.records.append(record)
+        return self.put_records
+
+    def check(self) -> None:
+        self.checks += 1
+
+    def put(self, record: Record) -> None:
+        self.queue.append(record)
 
     def degraded(self, kind: str, error: BaseException | None = None) -> None:
         self.failures.append((kind, error))
@@ -123,6 +144,18 @@ class FakeHost:
     def kinds(self) -> list[str]:
         """What was degraded."""
         return [kind for kind, _ in self.failures]
+
+    @property
+    def turns(self) -> list[RecordedTurn]:
+        """Turns that were recorded, in the order in which they began."""
+        return [r for r in self.put_records if not isinstance(r, TurnStarted | TurnEnded | Outcome)]
+
+    @property
+    def records(self) -> list[Record]:
+        """What the recorder reads now."""
+        ends = [turn.end_at(1.0) for turn in self.turns if turn.ended]
+        others = [r for r in self.put_records if isinstance(r, TurnStarted | TurnEnded | Outcome)]
+        return [*(turn.start for turn in self.turns), *ends, *others]
 
     @property
     def started(self) -> list[TurnStarted]:

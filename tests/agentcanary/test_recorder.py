@@ -11,12 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from agentcanary.assignment import Assignment, Buckets, Reason, RolloutView
 from agentcanary.clock import SystemClock
 from agentcanary.errors import StoreError
+from agentcanary.observe import Turn
 from agentcanary.outcomes import Outcome, Record, TurnEnded, TurnOutcome, TurnStarted
 from agentcanary.plan import Plan, Stage
 from agentcanary.recorder import Recorder
@@ -117,6 +120,60 @@ def test_it_is_stored_without_anybody_waiting_for_it(recorder: Callable[..., Rec
     while not turns(path) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert turns(path) == {"c-1": 1}
+
+
+class Going:
+    """A turn that goes on until it is told to end."""
+
+    def __init__(self, sink: Recorder, unit: str) -> None:
+        host = SimpleNamespace(clock=SystemClock(), put=sink.put, degraded=None, telemetry=None)
+        started, _ = turn(unit)
+        assert isinstance(started, TurnStarted)
+        self.turn = Turn(host, started.assignment, time.perf_counter(), started.started_at, nothing, nothing)
+
+
+async def nothing(*_: object) -> Any:
+    raise AssertionError("no message is sent")
+
+
+def rows(path: Path) -> dict[str, tuple[int, int, int]]:
+    """Turns, open ones and errors of each conversation."""
+    connection = sqlite3.connect(path)
+    try:
+        return {
+            unit: (n, o, e)
+            for unit, n, o, e in connection.execute("SELECT unit, turns, open, errors FROM conversations")
+        }
+    finally:
+        connection.close()
+
+
+def test_a_turn_is_stored_while_it_goes_on_and_again_when_it_has_ended(
+    recorder: Callable[..., Recorder], path: Path
+) -> None:
+    one = recorder()
+    going, short = Going(one, "long").turn, Going(one, "short").turn
+    for begun in (going, short):
+        one.put(begun)
+    short.end(TurnOutcome.OK)
+    assert one.flush_and_wait(PATIENCE)
+    assert rows(path) == {"long": (1, 1, 0), "short": (1, 0, 0)}
+    going.end(TurnOutcome.ERROR, "ValueError")
+    assert one.flush_and_wait(PATIENCE)
+    assert rows(path) == {"long": (1, 0, 1), "short": (1, 0, 0)}
+    assert one.flush_and_wait(PATIENCE)
+    assert rows(path)["long"] == (1, 0, 1), "an end counts once"
+
+
+def test_a_turn_that_outlives_its_recorder_is_ended_all_the_same(recorder: Callable[..., Recorder], path: Path) -> None:
+    one = recorder()
+    going = Going(one, "long").turn
+    one.put(going)
+    one.close()
+    assert rows(path) == {"long": (1, 1, 0)}
+    going.end(TurnOutcome.ABORTED)
+    assert one.flush_and_wait(PATIENCE)
+    assert rows(path) == {"long": (1, 0, 0)}
 
 
 def test_nothing_starts_before_the_first_record(recorder: Callable[..., Recorder], tmp_path: Path) -> None:

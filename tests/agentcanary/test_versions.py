@@ -41,7 +41,7 @@ class Factory:
 
 def turn_on(host: FakeHost, version: str) -> Turn:
     assignment = on_stable(VIEW, "c-1", Reason.SPLIT)._replace(version=version)
-    return Turn(host, assignment, "t-1", 0.0, 0.0, None, None)  # type: ignore[arg-type] # it sends nothing
+    return Turn(host, assignment, 0.0, 0.0, None, None)  # type: ignore[arg-type] # it sends nothing
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
@@ -132,7 +132,7 @@ def test_a_canary_that_cannot_be_built_is_served_by_stable_and_is_an_error(host:
 
     assert asyncio.run(run()) == ("the stable agent", "v1")
     turn.end(TurnOutcome.OK)
-    (ended,) = host.ended
+    ended = turn.end_at(speed=1.0)
     assert (ended.outcome, ended.error_type) == (
         TurnOutcome.ERROR,
         "UnknownError" if missing else "ConnectionError",
