@@ -60,23 +60,17 @@ def decide(
         alpha: Budget of ``harmed``, of this attempt.
         alpha_promote: Budget of ``safe``, of this attempt.
     """
-    weighed = weigh(
-        criteria,
-        [cells[line] for line in criteria],
-        split,
-        weight=weight,
-        alpha=alpha,
-        alpha_promote=alpha_promote,
-    )
+    answers = [answer(cells[line], line, weight=weight, alpha=alpha, alpha_promote=alpha_promote) for line in criteria]
+    weighed = weigh(criteria, [cells[line] for line in criteria], answers, split, alpha=alpha)
     alone = np.log(max(len(criteria), 1)) - np.log(alpha)
     codes = np.full((len(split.weight), len(criteria)), _CODES[Status.UNDECIDED], dtype=np.int8)
-    for column, (line, found) in enumerate(zip(criteria, weighed.answers, strict=True)):
+    for column, (line, found) in enumerate(zip(criteria, answers, strict=True)):
         codes[_undisputed(found.safe, cells[line], line), column] = _CODES[Status.SAFE]
         codes[found.unanswered, column] = _CODES[Status.NO_DATA]
         # Beyond the limit of harm by its design, and not by what is realised: neither harmed nor safe.
         codes[found.log_e_harm >= alone, column] = _CODES[Status.UNDECIDED]
         codes[_empty(cells[line]), column] = _CODES[Status.NO_DATA]
-    each = np.stack([found.log_e_harm for found in weighed.answers], axis=-1) if criteria else np.zeros(codes.shape)
+    each = np.stack([found.log_e_harm for found in answers], axis=-1) if criteria else np.zeros(codes.shape)
     return Decisions(weighed.harmed, weighed.alarm, codes, weighed.log_e_harm, each)
 
 

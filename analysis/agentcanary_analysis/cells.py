@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
 
-from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Epoch
+from agentcanary_analysis.aggregates import Aggregates, Arm
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.histogram import INFINITE_BIN, bin_of, edge
+from agentcanary_analysis.looked_at import LookedAt
 from agentcanary_analysis.metrics import Direction, Kind, Metric
 
 FloatArray = npt.NDArray[np.float64]
@@ -23,7 +23,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 HISTORY_EPOCH = -1
 MIN_UNITS_FOR_THRESHOLD = 200
-_SUMS = attrgetter("units", "observed", "total", "total_squares")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -111,7 +110,7 @@ class Cells:
 _COLUMNS = tuple(column.name for column in fields(Cells) if column.init)
 
 
-def cells_of(aggregates: Aggregates, metric: Metric, boundary: Boundary) -> Cells:
+def cells_of(aggregates: Aggregates | LookedAt, metric: Metric, boundary: Boundary) -> Cells:
     """One metric of one rollout, coded for one boundary; a batch of one.
 
     An epoch of a quantile metric without a threshold has no units. The history before the rollout is no epoch of it.
@@ -119,17 +118,13 @@ def cells_of(aggregates: Aggregates, metric: Metric, boundary: Boundary) -> Cell
     Raises:
         ValueError: If a threshold is not positive, or a proportion's total exceeds its units.
     """
-    epochs = rollout_epochs(aggregates)
-    if metric.kind is Kind.QUANTILE:
-        sums = _exceedances(aggregates, metric, boundary, epochs)
-    else:
-        sums = _sums(aggregates, metric, epochs)
-    columns = np.array(sums, dtype=np.float64).reshape(len(epochs), 2, 4)
-    canary, stable = columns[:, 0].T[:, None, :], columns[:, 1].T[:, None, :]
-    variance = _variance(aggregates, metric) if metric.kind is Kind.MEAN else np.nan
+    counted = aggregates if isinstance(aggregates, LookedAt) else LookedAt(aggregates)
+    sums = _exceedances(counted, metric, boundary) if metric.kind is Kind.QUANTILE else counted.sums(metric)
+    canary, stable = sums[:, 0].T[:, None, :], sums[:, 1].T[:, None, :]
+    variance = _variance(counted.aggregates, metric) if metric.kind is Kind.MEAN else np.nan
     return Cells(
-        weight=np.array([[epoch.weight for epoch in epochs]], dtype=np.float64),
-        stage=np.array([[epoch.stage for epoch in epochs]], dtype=np.float64),
+        weight=counted.weight,
+        stage=counted.stage,
         canary_units=canary[0],
         canary_n=canary[1],
         canary_k=canary[2],
@@ -147,33 +142,6 @@ def stacked(cells: Sequence[Cells]) -> Cells:
     return Cells(**{name: np.concatenate([getattr(one, name) for one in cells]) for name in _COLUMNS})
 
 
-def rollout_epochs(aggregates: Aggregates) -> tuple[Epoch, ...]:
-    """The epochs of the rollout itself, without the history before it."""
-    return tuple(epoch for epoch in aggregates.epochs if epoch.number >= 0)
-
-
-def counted_units(aggregates: Aggregates) -> dict[tuple[int, Arm], int]:
-    """Per epoch and arm the conversations counted, by the metric that counts earliest."""
-    units = {cell: sum([tally.units for tally in buckets.values()]) for cell, buckets in aggregates.tallies.items()}
-    for cell, bins in aggregates.histograms.items():
-        units[cell] = max(units.get(cell, 0), sum(bins.values()))
-    counted: dict[tuple[int, Arm], int] = {}
-    for cell, number in units.items():
-        key = cell.epoch, cell.arm
-        counted[key] = max(counted.get(key, 0), number)
-    return counted
-
-
-def stable_histogram(aggregates: Aggregates, metric: Metric) -> Mapping[int, int]:
-    """Conversations per bin of all counted stable data, the history before the rollout included."""
-    total: dict[int, int] = {}
-    for cell, bins in aggregates.histograms.items():
-        if cell.metric == metric.name and cell.arm is Arm.STABLE:
-            for number, units in bins.items():
-                total[number] = total.get(number, 0) + units
-    return total
-
-
 def threshold(bins: Mapping[int, int], quantile: float) -> float | None:
     """The histogram edge nearest to a quantile, or None with fewer than 200 values or without a finite one.
 
@@ -184,35 +152,18 @@ def threshold(bins: Mapping[int, int], quantile: float) -> float | None:
     >>> round(threshold({0: 950, 10: 50}, 0.95), 3), threshold({0: 199}, 0.95)
     (1.0, None)
     """
-    total = sum(bins.values())
-    finite = sorted(number for number, units in bins.items() if number < INFINITE_BIN and units > 0)
-    if total < MIN_UNITS_FOR_THRESHOLD or not finite:
+    numbers, units = zip(*sorted(bins.items()), strict=True) if bins else ((), ())
+    return threshold_of(np.array(numbers, dtype=np.int64), np.array(units, dtype=np.float64), quantile)
+
+
+def threshold_of(numbers: npt.NDArray[np.int64], units: FloatArray, quantile: float) -> float | None:
+    """``threshold`` of ascending bins as arrays of shape (bins,)."""
+    total = float(units.sum())
+    finite = (numbers < INFINITE_BIN) & (units > 0)
+    if total < MIN_UNITS_FOR_THRESHOLD or not finite.any():
         return None
-    below, nearest, distance = 0, finite[0], 1.0
-    for number in finite:
-        below += bins[number]
-        if abs(below / total - quantile) < distance:
-            nearest, distance = number, abs(below / total - quantile)
-    return edge(nearest)
-
-
-def _sums(aggregates: Aggregates, metric: Metric, epochs: Sequence[Epoch]) -> list[list[tuple[float, ...]]]:
-    """Per epoch, canary then stable: units, observed, total, squares."""
-    sums: list[list[tuple[float, ...]]] = []
-    for epoch in epochs:
-        pair: list[tuple[float, ...]] = []
-        for arm in (Arm.CANARY, Arm.STABLE):
-            buckets = aggregates.tallies.get(Cell(metric.name, epoch.number, arm), {}).values()
-            # Four sums of 200 buckets each for every cell are most of a look, so they are made without a Tally.
-            units, observed, total, squares = map(sum, zip(*map(_SUMS, buckets), strict=True)) if buckets else (0,) * 4
-            if metric.kind is Kind.PROPORTION and not 0 <= total <= observed:
-                raise ValueError(
-                    f"{metric.name} of the {arm.value} in epoch {epoch.number} has {total:g} events "
-                    f"among {observed} conversations with a value"
-                )
-            pair.append((units, units if metric.always_measured else observed, total, squares))
-        sums.append(pair)
-    return sums
+    nearest = np.abs(np.cumsum(units[finite]) / total - quantile).argmin()
+    return edge(int(numbers[finite][nearest]))
 
 
 def _variance(aggregates: Aggregates, metric: Metric) -> float:
@@ -224,23 +175,20 @@ def _variance(aggregates: Aggregates, metric: Metric) -> float:
     return variance if variance > 1e-12 * tally.total_squares / tally.observed else float("nan")
 
 
-def _exceedances(
-    aggregates: Aggregates, metric: Metric, boundary: Boundary, epochs: Sequence[Epoch]
-) -> list[list[tuple[float, ...]]]:
-    """Per epoch, canary then stable: units, units, exceedances, 0; zeros where the epoch has no threshold."""
-    sums: list[list[tuple[float, ...]]] = []
-    for epoch in epochs:
-        limit = epoch.thresholds.get(metric.name)
-        if limit is None:
-            sums.append([(0.0, 0.0, 0.0, 0.0)] * 2)
-            continue
-        if not 0 < limit < np.inf or not boundary.at(limit) > 0:
+def _exceedances(counted: LookedAt, metric: Metric, boundary: Boundary) -> FloatArray:
+    """Units, units, exceedances, 0 (last axis) by epoch, canary then stable; zeros where there is no threshold."""
+    found = np.zeros((len(counted.epochs), 2, 4))
+    limits = [epoch.thresholds.get(metric.name) for epoch in counted.epochs]
+    for epoch, limit in zip(counted.epochs, limits, strict=True):
+        if limit is not None and not (0 < limit < np.inf and boundary.at(limit) > 0):
             raise ValueError(f"threshold of {metric.name} in epoch {epoch.number} must be positive, got {limit}")
-        pair: list[tuple[float, ...]] = []
-        for arm, highest in ((Arm.CANARY, bin_of(boundary.at(limit))), (Arm.STABLE, bin_of(limit))):
-            bins = aggregates.histogram(metric.name, epoch.number, arm)
-            units = sum(bins.values())
-            exceeding = sum([number for position, number in bins.items() if position > highest])
-            pair.append((float(units), float(units), float(exceeding), 0.0))
-        sums.append(pair)
-    return sums
+    known = [limit is not None for limit in limits]
+    if not any(known):
+        return found
+    table = counted.table(metric.name)
+    highest = [(0, 0) if limit is None else (bin_of(boundary.at(limit)), bin_of(limit)) for limit in limits]
+    for arm, bins in enumerate(np.array(highest, dtype=np.int64).T):
+        found[:, arm, 0] = found[:, arm, 1] = table.units[arm]
+        found[:, arm, 2] = table.above(arm, bins)
+    found[~np.array(known)] = 0.0
+    return found

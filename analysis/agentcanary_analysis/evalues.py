@@ -9,6 +9,7 @@ multiplied, never pooled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -42,7 +43,7 @@ class Growth(NamedTuple):
 
     Attributes:
         log_e: Log growth of each alternative in each epoch, shape (batch, epochs, alternatives).
-        log_prior: Log weight of each alternative, shape (alternatives,).
+        log_prior: Log weight of each alternative, shape (alternatives,), or (batch, alternatives) where rows differ.
     """
 
     log_e: FloatArray
@@ -73,7 +74,8 @@ def mixtures(growth: Growth, include: npt.NDArray[np.bool_]) -> FloatArray:
         growth: From one of the kernels.
         include: Epochs of each set, shape (batch, sets, epochs); the others are as if they never were.
     """
-    return log_sum_exp(include.astype(np.float64) @ growth.log_e + growth.log_prior)
+    prior = growth.log_prior if growth.log_prior.ndim == 1 else growth.log_prior[:, None]
+    return log_sum_exp(include.astype(np.float64) @ growth.log_e + prior)
 
 
 def late_changes(log_e_from_stage: FloatArray) -> FloatArray:
@@ -136,15 +138,31 @@ def conditional_binomial(
     )
     if not (ratio > 0 and np.isfinite(ratio)):
         raise ValueError(f"ratio must be positive and finite, got {ratio}")
-    return conditional_growth(canary, stable, weights, ratio=ratio, question=question, worse=worse)
+    return conditional_growth(canary, stable, weights, ratio=ratio, question=question, worse=[worse])
 
 
 def conditional_growth(
-    canary: FloatArray, stable: FloatArray, weights: FloatArray, *, ratio: float, question: Question, worse: Direction
+    canary: FloatArray,
+    stable: FloatArray,
+    weights: FloatArray,
+    *,
+    ratio: float | FloatArray,
+    question: Question,
+    worse: Sequence[Direction],
 ) -> Growth:
-    """``conditional_binomial`` on arrays of one shape that are known to be possible."""
+    """``conditional_binomial`` on arrays of one shape that are known to be possible.
+
+    Args:
+        canary: Canary events, shape (batch, epochs).
+        stable: Stable events.
+        weights: Designed shares.
+        ratio: The boundary; broadcasts against the events.
+        question: Harm or safe.
+        worse: Which way is worse: one for all, or one for each of the batch.
+    """
     distance, log_prior = _half_normal(question)
-    log_change = distance if (question is Question.HARM) == (worse is Direction.UP_IS_WORSE) else -distance
+    above = [(question is Question.HARM) == (direction is Direction.UP_IS_WORSE) for direction in worse]
+    log_change = np.where(above, 1.0, -1.0)[:, None, None] * distance
     testable = (weights > 0) & (weights < 1)
     # Share of the canary among the events on the boundary; log_total is log((w theta + 1 - w) / (w r + 1 - w)).
     share = weights * ratio / (weights * ratio + 1 - weights)

@@ -106,7 +106,7 @@ def _mixture_size(
             np.array([[weight]]),
             ratio=line.boundary.ratio if line.method is Method.CONDITIONAL else 1.0,
             question=question,
-            worse=line.boundary.direction,
+            worse=[line.boundary.direction],
         ).log_e[0, 0]
     return _first(log_sum_exp(log_e + _SIZES[:, None] * step), needed)
 

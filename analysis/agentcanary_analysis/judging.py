@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from agentcanary_analysis.aggregates import Aggregates, Arm
-from agentcanary_analysis.cells import (
-    Cells,
-    cells_of,
-    counted_units,
-    rollout_epochs,
-    stable_histogram,
-    threshold,
-)
+from agentcanary_analysis.cells import Cells, cells_of, threshold_of
 from agentcanary_analysis.checks import Boundary, Check
 from agentcanary_analysis.evidence import Evidence, Status, describe
+from agentcanary_analysis.looked_at import ARMS, LookedAt
 from agentcanary_analysis.metrics import Kind, Metric
 from agentcanary_analysis.proportion_intervals import clopper_pearson_upper
 from agentcanary_analysis.proportions import Proportion
-from agentcanary_analysis.questions import Answers, Line, answer
+from agentcanary_analysis.questions import Answers, Line, answers
 from agentcanary_analysis.summaries import Summary, summarise
 from agentcanary_analysis.suspicion import SUSPECT_BELOW, drift_ps, suspect_ps
 from agentcanary_analysis.verdict import CheckFinding, SampleRatio
 from agentcanary_analysis.weighing import Split, Weighed, weigh
 
 SAFETY_OUTCOME = "safety_violation"
+
+
+class _Asked(NamedTuple):
+    """What is known of a line that is to be proven at one weight."""
+
+    cells: Cells
+    answers: Answers
+    suspect_p: float
+    drift_p: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,30 +53,26 @@ class Look:
     alpha_promote: float
     proof_weight: float
     stage: int
-    _counted: dict[tuple[int, Arm], int] = field(init=False)
+    _known: LookedAt = field(init=False)
     _split: Split = field(init=False)
-    _known_cells: dict[Line | str, Cells] = field(default_factory=dict)
+    _exceedances: dict[Line, Cells] = field(default_factory=dict)
+    _sums: dict[str, Cells] = field(default_factory=dict)
     _summaries: dict[str, Summary] = field(default_factory=dict)
-    _p_values: dict[Line, tuple[float, float]] = field(default_factory=dict)
+    _asked: dict[tuple[Line, float], _Asked] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        epochs = rollout_epochs(self.aggregates)
-        self._counted = counted_units(self.aggregates)
-        self._split = Split(
-            np.array([[epoch.weight for epoch in epochs]], dtype=np.float64),
-            *(
-                np.array([[units.get((epoch.number, arm), 0) for epoch in epochs]], dtype=np.float64)
-                for units in (self.aggregates.assigned, self._counted)
-                for arm in (Arm.CANARY, Arm.STABLE)
-            ),
-        )
+        known = self._known = LookedAt(self.aggregates)
+        assigned = [[[self.aggregates.assigned.get((epoch.number, arm), 0) for epoch in known.epochs]] for arm in ARMS]
+        counted = known.counted()[:, None]
+        self._split = Split(known.weight, *np.array(assigned, dtype=np.float64), *counted)
 
-    def prepare(self, boundaries: Iterable[Mapping[str, Boundary]], checks: Iterable[Check]) -> None:
-        """Ask at once what is the same question for all lines."""
-        lines = [line for group in boundaries for line in self._lines(group)]
-        self._ask(
-            [line for line in [*lines, *self._check_lines(checks).values()] if line.metric.kind is not Kind.COUNT]
-        )
+    def prepare(
+        self, criteria: Mapping[str, Boundary], margins: Mapping[str, Boundary], checks: Iterable[Check]
+    ) -> None:
+        """Ask everything at once that the criteria, margins and checks ask: the more at once, the faster."""
+        lines = [(line, self.proof_weight) for line in [*self._lines(criteria), *self._lines(margins)]]
+        stage_weight = self._stage_weight()
+        self._ask([*lines, *((line, stage_weight) for line in self._check_lines(checks).values())])
 
     def criteria(self, boundaries: Mapping[str, Boundary]) -> tuple[tuple[Evidence, ...], Weighed]:
         """The evidence of every criterion, and what they say together.
@@ -83,19 +83,12 @@ class Look:
             ValueError: If a criterion is about a count.
         """
         lines = self._lines(boundaries)
-        for line in lines:
-            if line.metric.kind is Kind.COUNT:
-                raise ValueError(f"{line.metric.name} is a count: its limit is a policy, not a criterion")
+        asked = self._ask([(line, self.proof_weight) for line in lines])
         weighed = weigh(
-            lines,
-            [self._cells(line) for line in lines],
-            self._split,
-            weight=self.proof_weight,
-            alpha=self.alpha,
-            alpha_promote=self.alpha_promote,
+            lines, [one.cells for one in asked], [one.answers for one in asked], self._split, alpha=self.alpha
         )
         alone = float(np.log(max(len(lines), 1)) - np.log(self.alpha))
-        found = self._describe(lines, weighed.answers, self.proof_weight, alone)
+        found = self._describe(lines, asked, self.proof_weight, alone)
         guilty = _guilty(found, alone) if weighed.harmed[0] else ()
         return tuple(_with_harm(evidence, evidence.metric in guilty) for evidence in found), weighed
 
@@ -122,16 +115,20 @@ class Look:
 
     def unmeasured(self, boundaries: Mapping[str, Boundary], checked: Collection[str]) -> tuple[str, ...]:
         """Criteria that do not count for promotion: no check names them and nothing was ever recorded for them."""
-        recorded = {
-            cell.metric
-            for cell, buckets in self.aggregates.tallies.items()
-            if any(tally.observed for tally in buckets.values())
-        } | {cell.metric for cell, bins in self.aggregates.histograms.items() if bins}
         return tuple(
             name
             for name in boundaries
-            if name not in checked and name not in recorded and not self.metrics[name].always_measured
+            if name not in checked and not self.metrics[name].always_measured and not self._recorded(name)
         )
+
+    def _recorded(self, name: str) -> bool:
+        values = (
+            any(tally.observed for tally in buckets.values())
+            for cell, buckets in self.aggregates.tallies.items()
+            if cell.metric == name
+        )
+        bins = (found for cell, found in self.aggregates.histograms.items() if cell.metric == name)
+        return any(values) or any(bins)
 
     def sample_ratio(self, weighed: Weighed) -> SampleRatio:
         """Is the split what was asked for, in words where it is not."""
@@ -150,24 +147,24 @@ class Look:
         return SampleRatio(log_e_assigned=assigned, log_e_counted=counted, alarm=True, reason=reason)
 
     def stage_conversations(self) -> int:
-        """Counted canary conversations that began in the current stage."""
-        return sum(
-            self._counted.get((epoch.number, Arm.CANARY), 0)
-            for epoch in rollout_epochs(self.aggregates)
-            if epoch.stage == self.stage
-        )
+        """LookedAt canary conversations that began in the current stage."""
+        return int(self._split.canary_counted[self._known.stage == self.stage].sum())
 
     def thresholds(self) -> dict[str, float]:
         """Per quantile metric the threshold that an epoch starting now would use; absent where it is not known."""
-        found = {
-            metric.name: threshold(stable_histogram(self.aggregates, metric), metric.quantile)
-            for metric in self.metrics.values()
-            if metric.quantile is not None
-        }
+        found = {}
+        for metric in self.metrics.values():
+            if metric.quantile is not None:
+                table = self._known.table(metric.name)
+                found[metric.name] = threshold_of(table.numbers, table.stable, metric.quantile)
         return {name: value for name, value in found.items() if value is not None}
 
     def _lines(self, boundaries: Mapping[str, Boundary]) -> list[Line]:
-        return [Line(self.metrics[name], boundary) for name, boundary in boundaries.items()]
+        lines = [Line(self.metrics[name], boundary) for name, boundary in boundaries.items()]
+        for line in lines:
+            if line.metric.kind is Kind.COUNT:
+                raise ValueError(f"{line.metric.name} is a count: its limit is a policy, not a criterion")
+        return lines
 
     def _check_lines(self, checks: Iterable[Check]) -> dict[Check, Line]:
         return {
@@ -178,53 +175,61 @@ class Look:
 
     def _assess(self, lines: Sequence[Line], weight: float) -> list[Evidence]:
         """The evidence of lines, each by itself, proven on the epochs of one weight."""
-        answers = [
-            answer(self._cells(line), line, weight=weight, alpha=self.alpha, alpha_promote=self.alpha_promote)
-            for line in lines
-        ]
-        return self._describe(lines, answers, weight, float(-np.log(self.alpha)))
+        asked = self._ask([(line, weight) for line in lines])
+        return self._describe(lines, asked, weight, float(-np.log(self.alpha)))
 
     def _describe(
-        self, lines: Sequence[Line], answers: Sequence[Answers], weight: float, log_e_needed: float
+        self, lines: Sequence[Line], asked: Sequence[_Asked], weight: float, log_e_needed: float
     ) -> list[Evidence]:
-        self._ask(lines)
-        cells = [self._cells(line) for line in lines]
         return [
             describe(
-                counts,
+                one.cells,
                 line,
-                found,
-                self._summary(line.metric, counts),
-                suspect_p=self._p_values[line][0],
-                drift_p=self._p_values[line][1],
+                one.answers,
+                self._summary(line.metric, one.cells),
+                suspect_p=one.suspect_p,
+                drift_p=one.drift_p,
                 weight=weight,
                 alpha_promote=self.alpha_promote,
                 log_e_needed=log_e_needed,
             )
-            for counts, line, found in zip(cells, lines, answers, strict=True)
+            for line, one in zip(lines, asked, strict=True)
         ]
 
-    def _ask(self, lines: Sequence[Line]) -> None:
-        """Ask of all lines that are new whether they are suspect and drifting: the more at once, the faster."""
-        new = [line for line in dict.fromkeys(lines) if line not in self._p_values]
-        cells = [self._cells(line) for line in new]
-        self._p_values |= dict(zip(new, zip(suspect_ps(cells, new), drift_ps(cells, new), strict=True), strict=True))
+    def _ask(self, lines: Sequence[tuple[Line, float]]) -> list[_Asked]:
+        """Everything that is asked of lines, each to be proven at its weight; what was asked before is remembered."""
+        new = [key for key in dict.fromkeys(lines) if key not in self._asked]
+        if new:
+            cells, own = [self._cells(line) for line, _ in new], [line for line, _ in new]
+            found = answers(
+                cells,
+                own,
+                weights=[weight for _, weight in new],
+                alpha=self.alpha,
+                alpha_promote=self.alpha_promote,
+            )
+            columns = zip(cells, found, suspect_ps(cells, own), drift_ps(cells, own), strict=True)
+            self._asked |= zip(new, (_Asked(*column) for column in columns), strict=True)
+        return [self._asked[key] for key in lines]
 
     def _cells(self, line: Line) -> Cells:
         """The counts of a line; only those of a quantile depend on the boundary."""
-        key = line if line.metric.kind is Kind.QUANTILE else line.metric.name
-        if key not in self._known_cells:
-            self._known_cells[key] = cells_of(self.aggregates, line.metric, line.boundary)
-        return self._known_cells[key]
+        if line.metric.kind is Kind.QUANTILE:
+            if line not in self._exceedances:
+                self._exceedances[line] = cells_of(self._known, line.metric, line.boundary)
+            return self._exceedances[line]
+        if line.metric.name not in self._sums:
+            self._sums[line.metric.name] = cells_of(self._known, line.metric, line.boundary)
+        return self._sums[line.metric.name]
 
     def _summary(self, metric: Metric, cells: Cells) -> Summary:
         if metric.name not in self._summaries:
-            self._summaries[metric.name] = summarise(self.aggregates, metric, cells)
+            self._summaries[metric.name] = summarise(self._known, metric, cells)
         return self._summaries[metric.name]
 
     def _stage_weight(self) -> float:
         """The weight at which the current stage can prove a check."""
-        weights = [epoch.weight for epoch in rollout_epochs(self.aggregates) if epoch.stage == self.stage]
+        weights = [epoch.weight for epoch in self._known.epochs if epoch.stage == self.stage]
         return max((weight for weight in weights if 0 < weight < 1), default=self.proof_weight)
 
     def _count_check(self, check: Check, metric: Metric) -> CheckFinding:
@@ -232,12 +237,9 @@ class Look:
             seen = self.aggregates.safety.canary
         else:
             seen = int(
-                sum(
-                    self.aggregates.tally(metric.name, epoch.number, Arm.CANARY).total
-                    for epoch in rollout_epochs(self.aggregates)
-                )
+                sum(self.aggregates.tally(metric.name, epoch.number, Arm.CANARY).total for epoch in self._known.epochs)
             )
-        units = sum(number for (epoch, arm), number in self._counted.items() if arm is Arm.CANARY)
+        units = int(self._split.canary_counted.sum())
         if seen > check.limit:
             return CheckFinding(check=check, status=Status.SUSPECT, reason=f"{seen} where {check.limit:g} are allowed")
         if not units:

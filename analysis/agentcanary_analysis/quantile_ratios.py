@@ -69,9 +69,15 @@ def standardised_quantiles(
     table = epoch_table(canary, stable)
     if isinstance(table, Unknown):
         return table
-    numbers, *arms = table
-    weights = epoch_weights(*arms)
-    at_c, at_s = (float(mixture_quantile(numbers, weights / arm.sum(axis=1) @ arm, p)) for arm in arms)
+    return table_quantiles(*table, p)
+
+
+def table_quantiles(
+    numbers: NDArray[np.int64], canary: FloatArray, stable: FloatArray, p: float
+) -> tuple[float, float]:
+    """``standardised_quantiles`` of what ``epoch_table`` returns."""
+    weights = epoch_weights(canary, stable)
+    at_c, at_s = (float(mixture_quantile(numbers, weights / arm.sum(axis=1) @ arm, p)) for arm in (canary, stable))
     return at_c, at_s
 
 
@@ -136,21 +142,32 @@ def stratified_quantile_ratio_interval(
     table = epoch_table(canary, stable)
     if isinstance(table, Unknown):
         return table
-    numbers, *arms = table
-    weights = epoch_weights(*arms)
-    (at_c, c), (at_s, s) = (_with_limits(numbers, arm, weights, p, confidence) for arm in arms)
+    return table_interval(*table, p, table_quantiles(*table, p), confidence=confidence)
+
+
+def table_interval(
+    numbers: NDArray[np.int64],
+    canary: FloatArray,
+    stable: FloatArray,
+    p: float,
+    quantiles: tuple[float, float],
+    *,
+    confidence: float,
+) -> Limits | Unknown:
+    """``stratified_quantile_ratio_interval`` of what ``epoch_table`` and ``table_quantiles`` return."""
+    at_c, at_s = quantiles
     if math.isinf(at_c) or math.isinf(at_s):
         return Unknown.UNBOUNDED
+    weights = epoch_weights(canary, stable)
+    c, s = (_limits(numbers, arm, weights, p, confidence) for arm in (canary, stable))
     centre = math.log(at_c / at_s)
     down = math.hypot(_log_ratio(at_c, c.low), _log_ratio(s.high, at_s))
     up = math.hypot(_log_ratio(c.high, at_c), _log_ratio(at_s, s.low))
     return Limits(math.exp(centre - down), math.exp(centre + up) if centre + up < 700 else math.inf)
 
 
-def _with_limits(
-    numbers: NDArray[np.int64], counts: FloatArray, weights: FloatArray, p: float, confidence: float
-) -> tuple[float, Limits]:
-    """The quantile of one arm over a mix of epochs, and the edges of the bins between which it lies."""
+def _limits(numbers: NDArray[np.int64], counts: FloatArray, weights: FloatArray, p: float, confidence: float) -> Limits:
+    """The edges of the bins between which the quantile of one arm over a mix of epochs lies."""
     units = counts.sum(axis=1)
     mix = weights / units @ counts
     worth = math.floor(weights.sum() ** 2 / (weights**2 / units).sum() + 1e-6)
@@ -160,7 +177,7 @@ def _with_limits(
     first, last = np.searchsorted(upto, targets).tolist()
     below = edge(int(numbers[first]) - 1) if low >= 1 else 0.0
     above = edge(int(numbers[last])) if high <= worth else math.inf
-    return float(mixture_quantile(numbers, mix, p)), Limits(below, above)
+    return Limits(below, above)
 
 
 def epoch_weights(canary: FloatArray, stable: FloatArray) -> FloatArray:

@@ -122,9 +122,11 @@ def inside_bins(numbers: NDArray[np.int64], at: NDArray[np.intp], share: FloatAr
     >>> inside_bins(np.array([0, 35]), np.array([0, 1]), np.array([0.5, 1.0])).round(3).tolist()
     [0.99, 2.0]
     """
-    upper = np.array([edge(int(number)) for number in numbers])
-    lower = np.array([edge(int(number) - 1) for number in numbers])
-    never = numbers >= INFINITE_BIN
+    if at.size < numbers.size:
+        numbers, at = numbers[at], np.arange(at.size).reshape(at.shape)
+    upper = np.array([edge(number) for number in numbers.ravel().tolist()])
+    lower = np.array([edge(number - 1) for number in numbers.ravel().tolist()])
+    never = numbers.ravel() >= INFINITE_BIN
     growth = np.log(np.where(never, 1.0, upper) / np.where(never, 1.0, lower))
     values: FloatArray = np.where(never, math.inf, lower)[at] * np.exp(growth[at] * np.clip(share, 0, 1))
     return values

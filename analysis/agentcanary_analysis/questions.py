@@ -6,13 +6,14 @@ same code. The method follows from the metric and the boundary alone, never from
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
 import numpy as np
 
-from agentcanary_analysis.cells import BoolArray, Cells, FloatArray
+from agentcanary_analysis.cells import BoolArray, Cells, FloatArray, stacked
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.confidence_sequences import (
     Contrast,
@@ -31,7 +32,7 @@ from agentcanary_analysis.evalues import (
     mixtures,
 )
 from agentcanary_analysis.metrics import Direction, Kind, Metric
-from agentcanary_analysis.two_by_two import two_by_two_growth
+from agentcanary_analysis.two_by_two import two_by_two_growth, two_by_two_growths
 
 MAX_RESPONSE_DIFFERENCE = 0.02
 _PLANNED_UNITS = {Question.HARM: 600.0, Question.SAFE: 4000.0}
@@ -84,9 +85,7 @@ def log_e_harm(cells: Cells, line: Line, *, alpha: float) -> FloatArray:
         line: Metric and boundary.
         alpha: Budget; only the prior of the contrast depends on it.
     """
-    last = int(cells.stage[cells.testable].max(initial=0))
-    from_stage = cells.stage[:, None, :] >= np.arange(last + 1)[:, None]
-    return late_changes(_log_e(cells, line, Question.HARM, cells.testable[:, None, :] & from_stage, alpha))
+    return late_changes(_log_e(cells, line, Question.HARM, _from_stages(cells), alpha))
 
 
 def log_e_safe(cells: Cells, line: Line, *, weight: float, alpha: float) -> FloatArray:
@@ -178,6 +177,51 @@ def answer(cells: Cells, line: Line, *, weight: float, alpha: float, alpha_promo
     return Answers(harm, counted, counted >= needed, unanswered)
 
 
+def answers(
+    cells: Sequence[Cells], lines: Sequence[Line], *, weights: Sequence[float], alpha: float, alpha_promote: float
+) -> list[Answers]:
+    """``answer`` of several lines of one rollout; those that are judged by events, without missing values, in one go.
+
+    Args:
+        cells: One for each line, each a batch of one over the same epochs.
+        lines: The lines.
+        weights: One for each line: ``safe`` is asked on epochs of this weight.
+        alpha: Budget of ``harmed``.
+        alpha_promote: Budget of ``safe``.
+    """
+    found: dict[int, Answers] = {}
+    for methods in ((Method.TWO_BY_TWO,), (Method.CONDITIONAL, Method.EXCEEDANCE)):
+        group = [at for at, line in enumerate(lines) if line.method in methods and not cells[at].gaps[0]]
+        if group:
+            own, at_weights = [lines[at] for at in group], np.array([weights[at] for at in group])
+            harm, safe = _answers(stacked([cells[at] for at in group]), own, at_weights)
+            proven = safe >= -np.log(alpha_promote)
+            for row, at in enumerate(group):
+                one = slice(row, row + 1)
+                found[at] = Answers(harm[one], safe[one], proven[one], np.zeros(1, dtype=np.bool_))
+    return [
+        found[at]
+        if at in found
+        else answer(cells[at], line, weight=weights[at], alpha=alpha, alpha_promote=alpha_promote)
+        for at, line in enumerate(lines)
+    ]
+
+
+def _answers(cells: Cells, lines: Sequence[Line], weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Log e-values of harm and of safety, a line a row, each of shape (lines,)."""
+    harm = mixtures(growths(cells, lines, Question.HARM), _from_stages(cells))
+    proving = replace(cells, weight=np.where(cells.weight == weights[:, None], cells.weight, 0.0))
+    safe = mixtures(growths(proving, lines, Question.SAFE), proving.testable[:, None, :])
+    return late_changes(harm), safe[:, 0]
+
+
+def _from_stages(cells: Cells) -> BoolArray:
+    """The testable epochs from stage 0, 1, … on, shape (batch, stages, epochs)."""
+    last = int(cells.stage[cells.testable].max(initial=0))
+    included: BoolArray = cells.testable[:, None, :] & (cells.stage[:, None, :] >= np.arange(last + 1)[:, None])
+    return included
+
+
 def _log_e(cells: Cells, line: Line, question: Question, include: BoolArray, alpha: float) -> FloatArray:
     """Log e-values of several sets of epochs, shape (batch, sets); ``include`` has the shape (batch, sets, epochs)."""
     match line.method:
@@ -207,11 +251,31 @@ def growth(cells: Cells, line: Line, question: Question) -> Growth:
         cells.canary_k,
         cells.stable_k,
         cells.weight,
-        # The margin of a quantile is in the canary's threshold; the exceedances are compared as they are.
-        ratio=line.boundary.ratio if line.method is Method.CONDITIONAL else 1.0,
+        ratio=_ratio(line),
         question=question,
-        worse=line.boundary.direction,
+        worse=[line.boundary.direction],
     )
+
+
+def growths(cells: Cells, lines: Sequence[Line], question: Question) -> Growth:
+    """``growth`` of lines that are judged alike, a line a row: all 2×2, or none."""
+    if lines[0].method is Method.TWO_BY_TWO:
+        return two_by_two_growths(
+            cells.counts, cells.weight, boundaries=[line.boundary for line in lines], question=question
+        )
+    return conditional_growth(
+        cells.canary_k,
+        cells.stable_k,
+        cells.weight,
+        ratio=np.array([[_ratio(line)] for line in lines]),
+        question=question,
+        worse=[line.boundary.direction for line in lines],
+    )
+
+
+def _ratio(line: Line) -> float:
+    """The ratio of events on the line: the margin of a quantile is in the canary's threshold already."""
+    return line.boundary.ratio if line.method is Method.CONDITIONAL else 1.0
 
 
 def contrasts(cells: Cells, include: BoolArray, boundary: Boundary) -> Contrast:

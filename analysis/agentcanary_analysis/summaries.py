@@ -6,23 +6,23 @@ shows no difference where there is none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
 
 from agentcanary_analysis.aggregates import Aggregates, Arm
-from agentcanary_analysis.cells import Cells, cells_of, rollout_epochs
+from agentcanary_analysis.cells import Cells, cells_of
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.evidence import ArmSummary, Interval
 from agentcanary_analysis.forecast import standardised
-from agentcanary_analysis.histogram import INFINITE_BIN, edge
+from agentcanary_analysis.looked_at import ARMS, LookedAt
 from agentcanary_analysis.means import log_delta_interval
 from agentcanary_analysis.metrics import Kind, Metric
 from agentcanary_analysis.one_look import Unknown
 from agentcanary_analysis.proportion_intervals import ratio_limits
 from agentcanary_analysis.proportions import RARE
+from agentcanary_analysis.quantile_ratios import table_interval, table_quantiles
 
 LEVEL = 0.95
 _Z = float(ndtri((1 + LEVEL) / 2))
@@ -45,7 +45,7 @@ class Summary:
     interval: Interval | None
 
 
-def summarise(aggregates: Aggregates, metric: Metric, cells: Cells | None = None) -> Summary:
+def summarise(aggregates: Aggregates | LookedAt, metric: Metric, cells: Cells | None = None) -> Summary:
     """Both arms of a metric over the epochs in which both could be chosen.
 
     Args:
@@ -53,17 +53,18 @@ def summarise(aggregates: Aggregates, metric: Metric, cells: Cells | None = None
         metric: The metric.
         cells: Its counts, where they are already known.
     """
+    counted = aggregates if isinstance(aggregates, LookedAt) else LookedAt(aggregates)
     if metric.kind is Kind.QUANTILE:
-        return _quantile(aggregates, metric)
+        return _quantile(counted, metric)
     if cells is None:
-        cells = cells_of(aggregates, metric, Boundary(ratio=1.0, floor=0.0, direction=metric.direction))
+        cells = cells_of(counted, metric, Boundary(ratio=1.0, floor=0.0, direction=metric.direction))
     if metric.kind is Kind.RATIO:
-        return _ratio(aggregates, metric, cells)
+        return _ratio(counted, metric, cells)
     values = standardised(cells, cells.canary_k, cells.stable_k)
     change = interval = None
     if values is not None and values[1] > 0:
         change = values[0] / values[1] - 1
-        interval = _proportion_interval(cells) if metric.kind is Kind.PROPORTION else _mean_interval(aggregates, metric)
+        interval = _proportion_interval(cells) if metric.kind is Kind.PROPORTION else _mean_interval(counted, metric)
     return Summary(
         stable=_arm(cells, "stable", None if values is None else values[1], metric),
         canary=_arm(cells, "canary", None if values is None else values[0], metric),
@@ -72,12 +73,12 @@ def summarise(aggregates: Aggregates, metric: Metric, cells: Cells | None = None
     )
 
 
-def _ratio(aggregates: Aggregates, metric: Metric, cells: Cells) -> Summary:
+def _ratio(counted: LookedAt, metric: Metric, cells: Cells) -> Summary:
     """Sums over sums, epoch by epoch; an epoch has the same weight in both arms."""
     levels = dict.fromkeys(Arm, 0.0)
     total = 0.0
-    for epoch in rollout_epochs(aggregates):
-        tallies = {arm: aggregates.tally(metric.name, epoch.number, arm) for arm in Arm}
+    for epoch in counted.epochs:
+        tallies = {arm: counted.aggregates.tally(metric.name, epoch.number, arm) for arm in Arm}
         if 0 < epoch.weight < 1 and all(tally.size > 0 for tally in tallies.values()):
             weight = 1 / sum(1 / tally.observed for tally in tallies.values())
             total += weight
@@ -89,7 +90,7 @@ def _ratio(aggregates: Aggregates, metric: Metric, cells: Cells) -> Summary:
         stable=_arm(cells, "stable", stable, metric),
         canary=_arm(cells, "canary", canary, metric),
         relative_change=change,
-        interval=None if change is None else _mean_interval(aggregates, metric),
+        interval=None if change is None else _mean_interval(counted, metric),
     )
 
 
@@ -120,14 +121,10 @@ def _proportion_interval(cells: Cells) -> Interval:
     return Interval(low=float(low), high=float(high), level=LEVEL, method="Mantel-Haenszel (Greenland-Robins)")
 
 
-def _mean_interval(aggregates: Aggregates, metric: Metric) -> Interval | None:
+def _mean_interval(counted: LookedAt, metric: Metric) -> Interval | None:
     """Delta method on the logarithm; None where a mean is not positive or nothing varies."""
     arms = [
-        [
-            aggregates.tally(metric.name, epoch.number, arm)
-            for epoch in rollout_epochs(aggregates)
-            if 0 < epoch.weight < 1
-        ]
+        [counted.aggregates.tally(metric.name, epoch.number, arm) for epoch in counted.epochs if 0 < epoch.weight < 1]
         for arm in (Arm.CANARY, Arm.STABLE)
     ]
     limits = log_delta_interval(arms[0], arms[1], kind=metric.kind, confidence=LEVEL)
@@ -136,73 +133,30 @@ def _mean_interval(aggregates: Aggregates, metric: Metric) -> Interval | None:
     return Interval(low=limits.low, high=limits.high, level=LEVEL, method="delta method on the logarithm of the ratio")
 
 
-def _quantile(aggregates: Aggregates, metric: Metric) -> Summary:
+def _quantile(counted: LookedAt, metric: Metric) -> Summary:
+    """Order statistics of both arms over the same mix of epochs; an end is infinite where nothing bounds it."""
     if metric.quantile is None:
         raise ValueError(f"{metric.name} is no quantile metric")
-    epochs = [epoch.number for epoch in rollout_epochs(aggregates) if 0 < epoch.weight < 1]
-    bins = {arm: [aggregates.histogram(metric.name, epoch, arm) for epoch in epochs] for arm in Arm}
-    units = {arm: sum(sum(one.values()) for one in bins[arm]) for arm in Arm}
-    mixes = {arm: _Mix(bins[arm], bins[Arm.STABLE if arm is Arm.CANARY else Arm.CANARY]) for arm in Arm}
-    canary, stable = (mixes[arm].quantile(metric.quantile) for arm in (Arm.CANARY, Arm.STABLE))
+    table = counted.table(metric.name)
+    by_epoch = table.units
+    open_to_both = (counted.weight[0] > 0) & (counted.weight[0] < 1)
+    units = dict(zip(ARMS, by_epoch[:, open_to_both].sum(axis=1).astype(int).tolist(), strict=True))
+    common = open_to_both & (by_epoch > 0).all(axis=0)
+    values: dict[Arm, float | None] = dict.fromkeys(ARMS)
     change = interval = None
-    if canary is not None and stable is not None and 0 < stable < np.inf:
-        change = canary / stable - 1
-        interval = _quantile_interval(mixes[Arm.CANARY], mixes[Arm.STABLE], metric.quantile)
+    if common.any():
+        of_canary, of_stable = table.counts[:, common]
+        both = canary, stable = table_quantiles(table.numbers, of_canary, of_stable, metric.quantile)
+        values = {Arm.CANARY: canary, Arm.STABLE: stable}
+        if stable < np.inf:
+            change = canary / stable - 1
+            limits = table_interval(table.numbers, of_canary, of_stable, metric.quantile, both, confidence=LEVEL)
+            if not isinstance(limits, Unknown):
+                method = "order statistics (Woodruff) of both arms"
+                interval = Interval(low=limits.low - 1, high=limits.high - 1, level=LEVEL, method=method)
     return Summary(
-        stable=ArmSummary(units=units[Arm.STABLE], observed=units[Arm.STABLE], value=stable),
-        canary=ArmSummary(units=units[Arm.CANARY], observed=units[Arm.CANARY], value=canary),
+        stable=ArmSummary(units=units[Arm.STABLE], observed=units[Arm.STABLE], value=values[Arm.STABLE]),
+        canary=ArmSummary(units=units[Arm.CANARY], observed=units[Arm.CANARY], value=values[Arm.CANARY]),
         relative_change=change,
         interval=interval,
-    )
-
-
-class _Mix:
-    """One arm's distribution over epochs, each epoch with the same weight in both arms."""
-
-    def __init__(self, mine: Sequence[Mapping[int, int]], others: Sequence[Mapping[int, int]]) -> None:
-        both = [(a, b) for a, b in zip(mine, others, strict=True) if sum(a.values()) and sum(b.values())]
-        self._numbers = np.array(sorted({number for a, _ in both for number in a}), dtype=np.int64)
-        counts = np.zeros((len(both), self._numbers.size))
-        for row, (histogram, _) in enumerate(both):
-            filled = np.fromiter(histogram, dtype=np.int64, count=len(histogram))
-            counts[row, np.searchsorted(self._numbers, filled)] = list(histogram.values())
-        self._units = counts.sum(axis=1)
-        weights = np.array([1 / (1 / sum(a.values()) + 1 / sum(b.values())) for a, b in both])
-        self._weights = weights / max(weights.sum(), 1e-300)
-        self._below = np.cumsum(counts, axis=1) / np.maximum(self._units, 1)[:, None]
-        self._share = self._weights @ self._below
-
-    def quantile(self, p: float) -> float | None:
-        """The geometric middle of the bin with the quantile; infinite among values that never came; None if empty."""
-        if not self._numbers.size:
-            return None
-        number = int(self._numbers[min(int(np.searchsorted(self._share, p - 1e-12)), self._numbers.size - 1)])
-        return float(edge(number)) if number >= INFINITE_BIN else float(np.sqrt(edge(number) * edge(number - 1)))
-
-    def limits(self, p: float) -> tuple[float, float] | None:
-        """Woodruff's interval of the quantile: the share below it has a known error, in every epoch its own."""
-        at = min(int(np.searchsorted(self._share, p - 1e-12)), self._numbers.size - 1)
-        below = self._below[:, at]
-        error = float(np.sqrt((self._weights**2 * below * (1 - below) / np.maximum(self._units, 1)).sum()))
-        low, high = self.quantile(max(p - _Z * error, 0.0)), self.quantile(min(p + _Z * error, 1.0))
-        return None if low is None or high is None else (low, high)
-
-
-def _quantile_interval(canary: _Mix, stable: _Mix, p: float) -> Interval | None:
-    """Both arms' intervals put together on the logarithm; None where a value that never came would decide.
-
-    **Source**: Woodruff (1952), JASA 47:635-646; Zou & Donner (2008), Statistics in Medicine 27:1693-1702.
-    """
-    c, c_ends = canary.quantile(p), canary.limits(p)
-    s, s_ends = stable.quantile(p), stable.limits(p)
-    if c is None or s is None or c_ends is None or s_ends is None or not np.isfinite([c, s, *c_ends, *s_ends]).all():
-        return None
-    log_c, log_s = float(np.log(c)), float(np.log(s))
-    c_low, c_high, s_low, s_high = np.log([*c_ends, *s_ends]).tolist()
-    down, up = np.hypot(log_c - c_low, s_high - log_s), np.hypot(c_high - log_c, log_s - s_low)
-    return Interval(
-        low=float(np.exp(log_c - log_s - down)) - 1,
-        high=float(np.exp(log_c - log_s + up)) - 1,
-        level=LEVEL,
-        method="order statistics (Woodruff) of both arms",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -110,6 +111,30 @@ def two_by_two_growth(counts: FloatArray, weights: FloatArray, *, boundary: Boun
         here = weights == value
         log_e[here] = counts[here] @ two_by_two_step(boundary, question, value)
     return Growth(log_e, log_prior)
+
+
+def two_by_two_growths(
+    counts: FloatArray, weights: FloatArray, *, boundaries: Sequence[Boundary], question: Question
+) -> Growth:
+    """``two_by_two_growth`` with a boundary of its own for each of the batch."""
+    steps = np.stack(
+        [
+            _row_of_steps(boundary, question, tuple(row))
+            for boundary, row in zip(boundaries, weights.tolist(), strict=True)
+        ]
+    )
+    log_prior = np.stack([_alternatives(boundary, question).log_prior for boundary in boundaries])
+    return Growth((counts[:, :, None, :] @ steps)[:, :, 0], log_prior)
+
+
+@lru_cache(maxsize=256)
+def _row_of_steps(boundary: Boundary, question: Question, weights: tuple[float, ...]) -> FloatArray:
+    """``two_by_two_step`` of every epoch, shape (epochs, 4, alternatives); zeros where nobody could choose."""
+    steps = np.zeros((len(weights), 4, _alternatives(boundary, question).log_prior.size))
+    for epoch, weight in enumerate(weights):
+        if 0 < weight < 1:
+            steps[epoch] = two_by_two_step(boundary, question, weight)
+    return steps
 
 
 class _Alternatives(NamedTuple):

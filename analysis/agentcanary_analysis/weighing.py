@@ -9,7 +9,7 @@ import numpy as np
 
 from agentcanary_analysis.cells import BoolArray, Cells, FloatArray
 from agentcanary_analysis.evalues import log_sum_exp
-from agentcanary_analysis.questions import Answers, Line, Method, answer, log_e_harm
+from agentcanary_analysis.questions import Answers, Line, Method, log_e_harm
 from agentcanary_analysis.sample_ratio import ALARM, log_e_sample_ratio
 
 
@@ -35,7 +35,6 @@ class Weighed(NamedTuple):
     """What all criteria say at one look.
 
     Attributes:
-        answers: One for each criterion, arrays of shape (batch,).
         log_e_harm: Of all criteria together, shape (batch,).
         harmed: Harm is proven, shape (batch,).
         log_e_assigned: Against "the split is as designed", on assigned units, shape (batch,).
@@ -43,7 +42,6 @@ class Weighed(NamedTuple):
         alarm: The split is not as designed, shape (batch,).
     """
 
-    answers: tuple[Answers, ...]
     log_e_harm: FloatArray
     harmed: BoolArray
     log_e_assigned: FloatArray
@@ -54,11 +52,10 @@ class Weighed(NamedTuple):
 def weigh(
     lines: Sequence[Line],
     cells: Sequence[Cells],
+    answers: Sequence[Answers],
     split: Split,
     *,
-    weight: float,
     alpha: float,
-    alpha_promote: float,
 ) -> Weighed:
     """What all criteria say at one look.
 
@@ -69,17 +66,12 @@ def weigh(
     Args:
         lines: One for each criterion, fixed for the rollout.
         cells: One for each line.
+        answers: To the questions of each line.
         split: Numbers of units.
-        weight: ``safe`` is asked on the epochs of this weight.
         alpha: Budget of ``harmed``, of this attempt.
-        alpha_promote: Budget of ``safe``, of this attempt.
 
     **Source**: a mean of e-values is an e-value (Vovk & Wang 2021, Annals of Statistics 49:1736-1754).
     """
-    answers = tuple(
-        answer(counts, line, weight=weight, alpha=alpha, alpha_promote=alpha_promote)
-        for line, counts in zip(lines, cells, strict=True)
-    )
     together = combined(lines, [found.log_e_harm for found in answers], len(split.weight))
     harmed = together >= -np.log(alpha)
     log_e_assigned = log_e_sample_ratio(split.canary_assigned, split.stable_assigned, split.weight)
@@ -92,7 +84,7 @@ def weigh(
             for line, counts in zip(lines, cells, strict=True)
         ]
         harmed[doubtful] &= combined(lines, realised, doubtful.size) >= -np.log(alpha)
-    return Weighed(answers, together, harmed, log_e_assigned, log_e_counted, alarm)
+    return Weighed(together, harmed, log_e_assigned, log_e_counted, alarm)
 
 
 def combined(lines: Sequence[Line], log_e: Sequence[FloatArray], batch: int) -> FloatArray:

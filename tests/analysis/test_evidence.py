@@ -28,7 +28,7 @@ from agentcanary_analysis.metrics import (
 from agentcanary_analysis.one_look import Limits
 from agentcanary_analysis.proportion_intervals import mantel_haenszel_ratio
 from agentcanary_analysis.proportions import Proportion
-from agentcanary_analysis.quantile_ratios import quantile_ratio_interval
+from agentcanary_analysis.quantile_ratios import quantile_ratio, quantile_ratio_interval
 from agentcanary_analysis.questions import Line, Method, answer, growth, log_e_harm
 
 ERRORS = relative_boundary(ERROR_RATE, 0.10)
@@ -298,7 +298,7 @@ def test_an_epoch_that_began_without_a_threshold_gives_no_evidence() -> None:
     assert beside.notes == ("epochs that began without a threshold give no evidence",)
 
 
-def test_the_interval_of_a_latency_ratio_is_near_the_one_look_functions() -> None:
+def test_a_latency_is_reported_as_by_the_one_look_functions() -> None:
     rng = np.random.default_rng(12)
     canary: dict[int, int] = {}
     stable: dict[int, int] = {}
@@ -309,8 +309,16 @@ def test_the_interval_of_a_latency_ratio_is_near_the_one_look_functions() -> Non
     expected = quantile_ratio_interval(canary, stable, 0.95)
     assert evidence.interval is not None
     assert isinstance(expected, Limits)
-    assert evidence.interval.low == pytest.approx(expected.low - 1, abs=0.05)
-    assert evidence.interval.high == pytest.approx(expected.high - 1, abs=0.05)
+    assert (evidence.interval.low, evidence.interval.high) == pytest.approx((expected.low - 1, expected.high - 1))
+    assert evidence.relative_change == pytest.approx(quantile_ratio([canary], [stable], 0.95) - 1)  # type: ignore[operator]  # a number here
+
+
+def test_the_interval_of_a_latency_is_open_upwards_where_too_few_values_bound_it() -> None:
+    few = {0: 40, 5: 20}
+    evidence = assess(latencies((0.5, edge(3), few, {0: 950, 5: 50})), P95_LATENCY, LATENCY, weight=0.5)
+    assert evidence.interval is not None
+    assert evidence.interval.high == math.inf
+    assert -1 < evidence.interval.low < 0.5
 
 
 def test_a_quantile_among_values_that_never_came_is_infinite_and_has_no_interval() -> None:

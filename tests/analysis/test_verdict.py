@@ -13,7 +13,7 @@ from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Epoch, Safety
 from agentcanary_analysis.batch import STATUSES, check_statuses, decide, margin_statuses
 from agentcanary_analysis.cells import cells_of, stacked
 from agentcanary_analysis.checks import Boundary, parse_check, relative_boundary
-from agentcanary_analysis.evidence import Status
+from agentcanary_analysis.evidence import Status, assess
 from agentcanary_analysis.histogram import bin_of, edge
 from agentcanary_analysis.metrics import (
     BUILT_IN,
@@ -360,6 +360,47 @@ def test_a_batch_of_rollouts_is_decided_as_each_of_them() -> None:
             seen |= {"alarm"} if findings.sample_ratio.alarm else set()
     # The comparison would be worth little if nothing ever happened.
     assert {Status.SAFE, Status.UNDECIDED, Status.SUSPECT, Status.NO_DATA, True, False, "alarm"} <= seen
+
+
+def test_a_look_at_many_lines_says_of_each_what_a_look_at_it_alone_says() -> None:
+    rng = np.random.default_rng(23)
+    criteria = {
+        **CRITERIA,
+        P95_LATENCY.name: relative_boundary(P95_LATENCY, 0.5),
+        USER_SATISFACTION.name: relative_boundary(USER_SATISFACTION, 0.05),
+    }
+    metrics = {metric.name: metric for metric in BUILT_IN}
+    checks = [
+        parse_check(text)
+        for text in (
+            "error_rate_increase < 0.10",
+            "error_rate_increase < 0.03",
+            "task_completion_regression < 0.02",
+            "p95_latency_increase < 0.50",
+            "p95_latency_increase < 0.20",
+            "satisfaction_regression < 0.02",
+        )
+    ]
+    for _ in range(15):
+        found = random_rollout(rng)
+        findings = look(found, criteria=criteria, checks=checks, stage=len(found.epochs) - 1)
+        at_stage = max((w for w in [found.epochs[-1].weight] if w < 1), default=0.5)
+        asked = [(evidence, evidence.boundary, 0.5) for evidence in findings.evidence]
+        asked += [
+            (one.evidence, one.check.boundary(metrics[one.check.metric]), at_stage)
+            for one in findings.checks
+            if one.evidence is not None
+        ]
+        assert len(asked) == 10
+        for evidence, boundary, weight in asked:
+            alone = assess(found, metrics[evidence.metric], boundary, weight=weight)
+            for name in ("log_e_harm", "log_e_safe"):
+                assert getattr(evidence, name) == pytest.approx(getattr(alone, name), rel=1e-9, abs=1e-9)
+            assert evidence.test is not None
+            assert alone.test is not None
+            assert evidence.test.p_value == pytest.approx(alone.test.p_value, rel=1e-9)
+            same = ("boundary", "stable", "canary", "relative_change", "interval", "drifting", "answered", "notes")
+            assert all(getattr(evidence, name) == getattr(alone, name) for name in same)
 
 
 counts = st.integers(0, 2000)
