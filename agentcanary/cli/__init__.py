@@ -8,7 +8,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from agentcanary.cli import actions, config, control, demo, doctor, explain, plan, rollouts, starting, status, watch
+from agentcanary.cli import (
+    actions,
+    config,
+    control,
+    demo,
+    doctor,
+    explain,
+    plan,
+    rollouts,
+    starting,
+    status,
+    token,
+    watch,
+)
 from agentcanary.cli.exit_codes import ExitCode
 from agentcanary.cli.output import complain
 from agentcanary.cli.program_logs import this_is_the_program
@@ -42,7 +55,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done or promoted, 1 error, 2 a mistake in the call or the configuration, 10 rolled back, "
     "11 not decided yet.",
 )
-for group in (demo, config, plan, starting, status, watch, rollouts, explain, actions, control, doctor):
+for group in (demo, config, plan, starting, status, watch, rollouts, explain, actions, control, doctor, token):
     group.register(app)
 
 
