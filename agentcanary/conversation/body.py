@@ -1,82 +1,74 @@
-"""The id in a JSON body: read at most once, up to a limit, and handed on exactly as it came."""
+"""The body of a request: read at most once, up to a limit, and handed on exactly as it came."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, MutableMapping
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from agentcanary.conversation.extractors import Scope
-from agentcanary.conversation.identity import MAX_LENGTH, Problem, UnusableIdError, cleaned_json
+from agentcanary.conversation.identity import Problem, UnusableIdError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
 MAX_BODY = 1_048_576
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
-@dataclass(frozen=True, slots=True)
-class JsonField:
-    """A value in a JSON body.
+class Media(Enum):
+    """What a body is written in."""
+
+    JSON = auto()
+    FORM = auto()
+    MULTIPART = auto()
+
+
+class Body(NamedTuple):
+    """A body that was read.
 
     Attributes:
-        path: Keys from the top, joined by dots: ``params.message.contextId``.
-        max_length: Most characters that an id may have.
+        media: What it is written in.
+        content: Its bytes.
+        content_type: The header's value, with the boundary of a multipart form.
     """
 
-    path: str
-    max_length: int = MAX_LENGTH
-    keys: tuple[str, ...] = field(init=False, repr=False)
-    quoted: bytes = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "keys", tuple(self.path.split(".")))
-        object.__setattr__(self, "quoted", json.dumps(self.keys[-1], ensure_ascii=False).encode())
-
-    def find(self, document: object) -> str | None:
-        """The id, or None where one of the keys is missing.
-
-        Raises:
-            UnusableIdError: If the value cannot be an id.
-
-        >>> JsonField("params.message.contextId").find({"params": {"message": {"contextId": "x-1"}}})
-        'x-1'
-        """
-        value = document
-        for key in self.keys:
-            if not isinstance(value, dict):
-                return None
-            value = value.get(key)
-        return cleaned_json(value, self.max_length)
+    media: Media
+    content: bytes
+    content_type: bytes = b"application/json"
 
 
-def parsed(body: bytes, fields: Sequence[JsonField]) -> object:
-    """The document, or None when the body does not even contain the name of a field.
+class Read(NamedTuple):
+    """What came of reading a body.
 
-    Looking for the bytes of the name is a hundred times as fast as parsing, and most large bodies are histories
-    of conversations whose id stands elsewhere. (A name written with escapes is not found; it has no reason to be.)
+    Attributes:
+        body: None when there is none that can be looked into.
+        problem: Why there is none; ``absent`` where nothing is wrong.
+        receive: Gives the messages that were read once more, then whatever the server sends.
+    """
+
+    body: Body | None
+    problem: Problem
+    receive: Receive
+
+
+def announced(scope: Scope, media: frozenset[Media], *, max_body: int = MAX_BODY) -> tuple[Media, bytes] | None:
+    """What a request says of its body, or None when it has none that could hold an id.
+
+    Args:
+        scope: The request.
+        media: What can be looked into.
+        max_body: Bytes.
 
     Raises:
-        UnusableIdError: If the body is not JSON.
+        UnusableIdError: If the body is of another type, compressed, or larger than ``max_body`` bytes.
+
+    >>> json = [(b"content-type", b"application/json")]
+    >>> announced({"type": "http", "method": "POST", "headers": json}, frozenset({Media.JSON}))
+    (<Media.JSON: 1>, b'application/json')
     """
-    for place in fields:
-        if place.quoted in body:
-            try:
-                return json.loads(body)
-            except (ValueError, RecursionError):
-                raise UnusableIdError(Problem.MALFORMED_JSON) from None
-    return None
-
-
-def may_peek(scope: Scope, *, max_body: int = MAX_BODY) -> bool:
-    """True when the request announces a JSON body that can be read.
-
-    Raises:
-        UnusableIdError: If it announces one that is compressed or larger than ``max_body`` bytes.
-    """
-    if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS", "TRACE"):
-        return False
+    if scope["type"] != "http" or scope["method"] in _WITHOUT_BODY:
+        return None
     content, encoding, length = b"", b"", b""
     for name, value in scope["headers"]:
         if name == b"content-type":
@@ -85,42 +77,28 @@ def may_peek(scope: Scope, *, max_body: int = MAX_BODY) -> bool:
             encoding = value
         elif name == b"content-length":
             length = value
-    if content != b"application/json":
-        media_type = content.partition(b";")[0].strip().lower()
-        if media_type != b"application/json" and not media_type.endswith(b"+json"):
-            return False
+    if not content or length == b"0":
+        return None
+    kind = Media.JSON if content == b"application/json" else _media(content)
+    if kind is None or kind not in media:
+        raise UnusableIdError(Problem.WRONG_CONTENT_TYPE)
     if encoding and encoding.strip().lower() != b"identity":
         raise UnusableIdError(Problem.COMPRESSED)
     if length.isdigit() and (len(length) > 12 or int(length) > max_body):
         raise UnusableIdError(Problem.BODY_TOO_LARGE)
-    return True
+    return kind, content
 
 
-class Read(NamedTuple):
-    """What came of a body.
-
-    Attributes:
-        document: The JSON document; None when there is none, or none that matters.
-        problem: Why there is none; ``absent`` where nothing is wrong.
-        receive: Gives the messages that were read once more, then whatever the server sends.
-    """
-
-    document: object
-    problem: Problem
-    receive: Receive
-
-
-async def read_document(
-    scope: Scope, receive: Receive, fields: Sequence[JsonField], *, max_body: int = MAX_BODY
-) -> Read:
-    """Read a JSON body up to a limit without taking it away from the application. Raises nothing of its own."""
+async def read_body(scope: Scope, receive: Receive, media: frozenset[Media], *, max_body: int = MAX_BODY) -> Read:
+    """Read a body up to a limit without taking it away from the application. Raises nothing of its own."""
     try:
-        if not may_peek(scope, max_body=max_body):
-            return Read(None, Problem.ABSENT, receive)
+        known = announced(scope, media, max_body=max_body)
     except UnusableIdError as unusable:
         return Read(None, unusable.problem, receive)
+    if known is None:
+        return Read(None, Problem.ABSENT, receive)
     messages: list[Message] = []
-    replay = _Replay(messages, receive)
+    replay = Replay(messages, receive)
     size = 0
     while True:
         try:
@@ -135,15 +113,13 @@ async def read_document(
             return Read(None, Problem.BODY_TOO_LARGE, replay)
         if not message.get("more_body", False):
             break
-    body = message.get("body", b"") if len(messages) == 1 else b"".join(part.get("body", b"") for part in messages)
-    try:
-        return Read(parsed(body, fields), Problem.ABSENT, replay)
-    except UnusableIdError as unusable:
-        return Read(None, unusable.problem, replay)
+    whole = message.get("body", b"") if len(messages) == 1 else b"".join(part.get("body", b"") for part in messages)
+    # A server may deliver a bytearray or a memoryview.
+    return Read(Body(known[0], bytes(whole), known[1]), Problem.ABSENT, replay)
 
 
-class _Replay:
-    """The messages that were read, then the real ``receive``."""
+class Replay:
+    """A ``receive`` that gives the messages that were read, then calls the real one."""
 
     __slots__ = ("_messages", "_next", "_receive")
 
@@ -153,6 +129,7 @@ class _Replay:
         self._next = 0
 
     async def __call__(self) -> Message:
+        """The next message."""
         if self._next < len(self._messages):
             message = self._messages[self._next]
             # A body of a megabyte need not live as long as the response.
@@ -160,3 +137,14 @@ class _Replay:
             self._next += 1
             return message
         return await self._receive()
+
+
+def _media(content_type: bytes) -> Media | None:
+    name = content_type.partition(b";")[0].strip().lower()
+    if name == b"application/json" or name.endswith(b"+json"):
+        return Media.JSON
+    if name == b"application/x-www-form-urlencoded":
+        return Media.FORM
+    if name == b"multipart/form-data":
+        return Media.MULTIPART
+    return None

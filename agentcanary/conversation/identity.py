@@ -1,7 +1,8 @@
 """What is accepted as an id that a client sent. Pure.
 
-Such ids are chosen by whoever sends them: they are limited in length, and what cannot be printed is taken out, so
-that none breaks a log line, a header or a database.
+An id is taken exactly as it was sent or not at all: two ids that a look could not tell apart would become one
+conversation. Whoever sends it chooses it, so it is limited in length and must be printable: none breaks a log line, a
+header or a database.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 MAX_LENGTH = 256
+SEPARATOR = "\x1f"
+"""Joins the parts of a composite key; no part can contain it, because it is not printable."""
 
 
 class Problem(StrEnum):
@@ -18,13 +21,21 @@ class Problem(StrEnum):
     EMPTY = "empty"
     TOO_LONG = "too_long"
     INVALID_UTF8 = "invalid_utf8"
+    UNPRINTABLE = "unprintable"
     WRONG_TYPE = "wrong_type"
+    IDS_DISAGREE = "ids_disagree"
     BAD_SIGNATURE = "bad_signature"
     MALFORMED_JSON = "malformed_json"
+    MALFORMED_FORM = "malformed_form"
+    WRONG_CONTENT_TYPE = "wrong_content_type"
     BODY_TOO_LARGE = "body_too_large"
     COMPRESSED = "compressed"
     DISCONNECTED = "disconnected"
     EXTRACTOR_FAILED = "extractor_failed"
+
+
+OURS_TO_GIVE = frozenset({Problem.ABSENT, Problem.EMPTY, Problem.BAD_SIGNATURE, Problem.WRONG_CONTENT_TYPE})
+"""With these a client has said nothing of a conversation: it may be given our cookie."""
 
 
 class UnusableIdError(ValueError):
@@ -39,16 +50,19 @@ class UnusableIdError(ValueError):
         self.problem = problem
 
 
-def cleaned(raw: bytes | str, max_length: int = MAX_LENGTH) -> str:
-    r"""An id as it is used: printable, without spaces around it, 1 to ``max_length`` characters.
+def checked(raw: bytes | str, max_length: int = MAX_LENGTH) -> str:
+    """An id exactly as it was sent: printable, 1 to ``max_length`` characters.
+
+    White space around the value of a header or a cookie (bytes) does not belong to it (RFC 9110, 5.5).
 
     Raises:
-        UnusableIdError: If it is empty, too long, or not UTF-8.
+        UnusableIdError: If it is empty, too long, not printable or not UTF-8.
 
-    >>> cleaned(b" conversation\x00-1\r\n")
+    >>> checked(b" conversation-1 ")
     'conversation-1'
     """
     if isinstance(raw, bytes):
+        raw = raw.strip(b" \t")
         # At most four bytes a character: no need to decode what is too long anyway.
         if len(raw) > 4 * max_length:
             raise UnusableIdError(Problem.TOO_LONG)
@@ -56,29 +70,28 @@ def cleaned(raw: bytes | str, max_length: int = MAX_LENGTH) -> str:
             raw = raw.decode()
         except UnicodeDecodeError:
             raise UnusableIdError(Problem.INVALID_UTF8) from None
-    if not raw.isprintable():
-        raw = "".join(filter(str.isprintable, raw))
-    text = raw.strip()
-    if not text:
+    if not raw or raw.isspace():
         raise UnusableIdError(Problem.EMPTY)
-    if len(text) > max_length:
+    if len(raw) > max_length:
         raise UnusableIdError(Problem.TOO_LONG)
-    return text
+    if not raw.isprintable():
+        raise UnusableIdError(Problem.UNPRINTABLE)
+    return raw
 
 
-def cleaned_json(value: object, max_length: int = MAX_LENGTH) -> str | None:
+def checked_json(value: object, max_length: int = MAX_LENGTH) -> str | None:
     """An id that stood in a JSON document; None for null, which clients send before they have one.
 
     Integers are ids to many applications; booleans, fractions, lists and objects are not.
 
     Raises:
-        UnusableIdError: If it has another type, or is not accepted by ``cleaned``.
+        UnusableIdError: If it has another type, or is not accepted by ``checked``.
 
-    >>> cleaned_json(41), cleaned_json("c-1"), cleaned_json(None)
+    >>> checked_json(41), checked_json("c-1"), checked_json(None)
     ('41', 'c-1', None)
     """
     if isinstance(value, str):
-        return cleaned(value, max_length)
+        return checked(value, max_length)
     if value is None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 256:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itsdangerous import BadSignature, Signer
 
 from agentcanary.conversation.extractors import Scope, cookie_value
-from agentcanary.conversation.identity import MAX_LENGTH, Problem, UnusableIdError, cleaned
+from agentcanary.conversation.identity import MAX_LENGTH, Problem, UnusableIdError, checked
 
 _PURPOSE = "agentcanary.conversation"
 
@@ -50,7 +50,7 @@ class SignedCookie:
         if len(value) > 4 * MAX_LENGTH:
             raise UnusableIdError(Problem.TOO_LONG)
         try:
-            return cleaned(self._signer.unsign(value))
+            return checked(self._signer.unsign(value))
         except BadSignature:
             raise UnusableIdError(Problem.BAD_SIGNATURE) from None
 
