@@ -95,6 +95,7 @@ if TYPE_CHECKING:
         sorted_quantile_interval,
         upper_limit_needs,
     )
+    from agentcanary_analysis.report import Report
     from agentcanary_analysis.sample_ratio import log_e_sample_ratio
     from agentcanary_analysis.scheduled_looks import ScheduledLook, information_time, look_levels, scheduled_looks
     from agentcanary_analysis.two_by_two import two_by_two
@@ -168,6 +169,7 @@ _HOMES = {
         "sorted_quantile_interval",
         "upper_limit_needs",
     ],
+    "report": ["Report"],
     "sample_ratio": ["log_e_sample_ratio"],
     "scheduled_looks": ["ScheduledLook", "information_time", "look_levels", "scheduled_looks"],
     "two_by_two": ["two_by_two"],
@@ -202,6 +204,7 @@ __all__ = [
     "Proportion",
     "Provable",
     "Question",
+    "Report",
     "Safety",
     "SampleRatio",
     "ScheduledLook",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from agentcanary_analysis.metrics import Kind
+from agentcanary_analysis.metrics import Kind, Metric
 
 _LARGE = math.log(1e6)
 _LN_10 = math.log(10)
@@ -72,3 +72,13 @@ def count(number: int) -> str:
     '12,000'
     """
     return f"{number:,}"
+
+
+def unit_of(metric: Metric) -> str:
+    """What is written behind a metric's values: turns are measured in seconds, other units are the user's own.
+
+    >>> from agentcanary_analysis.metrics import ERROR_RATE, P95_LATENCY
+    >>> unit_of(P95_LATENCY), unit_of(ERROR_RATE)
+    ('s', '')
+    """
+    return "s" if metric.outcome in ("turn.latency", "turn.time_to_first_byte") else ""

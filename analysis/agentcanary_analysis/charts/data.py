@@ -182,13 +182,16 @@ def _rate(arm: Mapping[str, Any]) -> float | None:
 def _arms(line: Mapping[str, Any]) -> str:
     kind = Kind(line["kind"]) if line.get("kind") else _guessed_kind(line)
     if kind is Kind.COUNT:
-        events = [(line.get(arm) or {}).get("events") for arm in ("stable", "canary")]
-        return " → ".join("–" if number is None else count(int(number)) for number in events)
+        return " → ".join(_events(line[arm]) for arm in ("stable", "canary") if line.get(arm))
     stable, canary = _value(line.get("stable")), _value(line.get("canary"))
     if stable is None and canary is None:
         return ""
     unit = line.get("unit") or ""
     return f"{value(stable, kind, unit)} → {value(canary, kind, unit)}"
+
+
+def _events(arm: Mapping[str, Any]) -> str:
+    return "–" if arm.get("events") is None else f"{count(int(arm['events']))} in {count(arm['n'])}"
 
 
 def _guessed_kind(line: Mapping[str, Any]) -> Kind:
