@@ -4,6 +4,7 @@ AgentCanaryError
 ├── ConfigError        canary.yaml cannot be used; carries every mistake with file, line, value and remedy
 ├── StoreError         the store cannot be reached, read or written
 │   ├── ConflictError      somebody else changed the rollout first (compare-and-set on its revision)
+│   ├── ContentionError    another transaction was in the way; the same may be tried again at once
 │   └── StoreRefusedError  the store must not be used: wrong schema, corrupted, on a network file system
 ├── VersionError       a version that cannot serve: its factory or its lifespan failed
 ├── NotificationError  somebody could not be told; it is tried again
@@ -39,6 +40,10 @@ class StoreError(AgentCanaryError):
 
 class ConflictError(StoreError):
     """The rollout was changed by somebody else since it was loaded: load it again and decide again."""
+
+
+class ContentionError(StoreError):
+    """Another transaction was in the way, and nothing was stored: the same may be tried again at once."""
 
 
 class StoreRefusedError(StoreError):

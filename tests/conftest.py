@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.postgresql_server import PostgresServer, running
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -40,3 +42,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if os.environ.get("AGENTCANARY_ALL_COMPONENTS") == "1" and name != "shared data":
                 pytest.fail(reason, pytrace=False)
             pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresServer]:
+    """A server for all tests of this process that do not stop it."""
+    with running() as server:
+        yield server

@@ -153,6 +153,8 @@ def _add_turn(
     entry: bytes,
 ) -> None:
     view, unit, arm, version, reason, epoch, buckets, excluded, _ = assignment
+    if not unit.isascii() or "\x00" in unit:
+        unit = storable(unit)
     # As ``Assignment.rollout``, which would cost a call for each turn.
     rollout = "" if reason is Reason.NO_ROLLOUT else view.rollout
     key = (view.agent, unit, rollout)
@@ -160,7 +162,7 @@ def _add_turn(
         ConversationRow,
         (
             view.agent,
-            unit if unit.isascii() and "\x00" not in unit else storable(unit),
+            unit,
             rollout,
             "canary" if arm is Arm.CANARY else "stable",
             epoch,

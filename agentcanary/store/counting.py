@@ -121,9 +121,8 @@ class Counting(StorePart):
                     for metric in group:
                         counts.add(metric, row.epoch, row.arm, row.bucket, conversation)
         with self._database.write() as connection:
-            if _watermarks(connection, rollout.id) != done:
-                raise ConflictError(f"rollout {rollout.id} was counted by somebody else meanwhile")
-            self._store(connection, rollout, counts, [ASSIGNMENTS, *(metric.name for metric in metrics)], until)
+            self._move_mark(connection, rollout.id, done.get(ASSIGNMENTS), until)
+            self._store(connection, rollout, counts, [metric.name for metric in metrics], until)
 
     def history(
         self, agent: str, version: str, metrics: Sequence[Metric], *, until: float, look_back: float = 7 * DAY
@@ -172,6 +171,17 @@ class Counting(StorePart):
                 counts.began_before.append(unit)
             counts.assigned[epoch, arm, reason] += 1
 
+    def _move_mark(self, connection: Connection, rollout: str, began: float | None, until: float) -> None:
+        """Move the mark of the assignments, which every count does: of two at once the second finds it moved."""
+        marks = self._database.insert(watermarks).values(rollout=rollout, metric=ASSIGNMENTS, until=until)
+        moved = marks.on_conflict_do_update(
+            index_elements=[*watermarks.primary_key],
+            set_={"until": marks.excluded.until},
+            where=watermarks.c.until == (math.inf if began is None else began),
+        )
+        if connection.execute(moved, execution_options={"preserve_rowcount": True}).rowcount != 1:
+            raise ConflictError(f"rollout {rollout} was counted by somebody else meanwhile")
+
     def _store(
         self, connection: Connection, rollout: Rollout, counts: Counts, metrics: Sequence[str], until: float
     ) -> None:
@@ -206,11 +216,13 @@ class Counting(StorePart):
                     .where(c.agent == rollout.agent, c.unit.in_(units), c.rollout == rollout.id)
                     .values(excluded=Reason.BEGAN_BEFORE.value)
                 )
-        marks = self._database.insert(watermarks)
-        connection.execute(
-            marks.on_conflict_do_update(index_elements=[*watermarks.primary_key], set_={"until": marks.excluded.until}),
-            [key | {"metric": metric, "until": until} for metric in metrics],
-        )
+        if metrics:
+            marks = self._database.insert(watermarks)
+            set_ = {"until": marks.excluded.until}
+            connection.execute(
+                marks.on_conflict_do_update(index_elements=[*watermarks.primary_key], set_=set_),
+                [key | {"metric": metric, "until": until} for metric in metrics],
+            )
 
 
 def _watermarks(connection: Connection, rollout: str) -> dict[str, float]:

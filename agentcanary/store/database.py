@@ -1,65 +1,39 @@
-"""The engine: connections, transactions, and what went wrong in words."""
+"""A store's connections: transactions, single statements, and what went wrong in words."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import threading
-import time
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
-from sqlalchemy import ClauseElement, Connection, Dialect, Engine, create_engine, event
+from sqlalchemy import ClauseElement, Connection
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql.base import PGDialect
-from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import Table
 
 from agentcanary.config.shown_urls import shown_url
-from agentcanary.errors import AgentCanaryError, ConflictError, StoreError, StoreRefusedError
-from agentcanary.store.files import locked, refuse_network_file_system
-from agentcanary.store.migrations import HEAD, migrate, revision_of
+from agentcanary.errors import AgentCanaryError, StoreError, StoreRefusedError
+from agentcanary.store.backend import Backend, Engines, first_line
+from agentcanary.store.postgresql import PostgreSQL
+from agentcanary.store.sqlite import BUSY_TIMEOUT, SQLite
 
-# Seconds that a statement waits for another process's write. Whoever waits has something better to do afterwards: the
-# recorder writes to its journal, a look comes again.
-BUSY_TIMEOUT = 1.0
-# The same for batches: meanwhile records pile up in memory, where a crash would lose them.
+# Seconds that a batch waits for another process: meanwhile records pile up in memory, where a crash would lose them.
 BATCH_TIMEOUT = 0.2
-_ASK_AGAIN = 0.001
-# Pages of 4 KiB. New conversations land all over the key, so most of a batch is pages; fewer checkpoints write each
-# hot page fewer times.
-_CHECKPOINT_AFTER = 8000
-_CACHE_KIB = 32_000
-_CHECKED_WHOLE_UP_TO = 64 * 2**20
-
-_DIALECTS: dict[str, Dialect] = {
-    "sqlite": SQLiteDialect(paramstyle="qmark"),
-    "postgresql": PGDialect(paramstyle="format"),  # type: ignore[no-untyped-call] # SQLAlchemy leaves it untyped
-}
-_MEANINGS = (
-    ("file is not a database", StoreRefusedError, "the file is not a database; move it away to start afresh"),
-    ("malformed", StoreRefusedError, "the file is corrupted; restore a copy, or move it away to start afresh"),
-    ("no such table", StoreRefusedError, "a table is missing; move the file away to start afresh"),
-    ("no such column", StoreRefusedError, "a column is missing; move the file away to start afresh"),
-    ("UNIQUE constraint failed", ConflictError, "somebody else stored the same first"),
-    ("is locked", StoreError, "another process is writing to it, and did not end in time"),
-    ("is full", StoreError, "the disk is full, or the file has reached its size limit"),
-    ("readonly", StoreError, "it cannot be written: the file or its folder is read-only"),
-    ("unable to open", StoreError, "the file cannot be opened: is the folder there, and may this user write to it?"),
-    ("disk I/O error", StoreError, "the disk reports an error"),
-)
+_REMEDY = "write sqlite:///path/to/file.sqlite3 or postgresql+psycopg://user@host/database"
+_BACKENDS: dict[str, Callable[[URL, str], Backend]] = {"sqlite": SQLite, "postgresql": PostgreSQL}
+T = TypeVar("T")
 
 
 class Database:
     """A store's connections. Cheap to make: it connects on first use, and again after a fork.
 
     Args:
-        url: ``sqlite:///path``.
+        url: ``sqlite:///path`` or ``postgresql+psycopg://user@host/database``.
 
     Raises:
         StoreRefusedError: If the URL is none, or of a database that is not supported.
@@ -69,24 +43,20 @@ class Database:
         try:
             self._url: URL = make_url(url)
         except ArgumentError as error:
-            raise StoreRefusedError(
-                f"store: {shown_url(url)} is not a URL; write sqlite:///path/to/file.sqlite3"
-            ) from error
-        if self._url.get_backend_name() != "sqlite" or self._url.database in (None, "", ":memory:"):
-            raise StoreRefusedError(f"store: {self.name} is not supported; write sqlite:///path/to/file.sqlite3")
-        self._path = Path(self._url.database or "")
+            raise StoreRefusedError(f"store: {shown_url(url)} is not a URL; {_REMEDY}") from error
+        kind = _BACKENDS.get(self.dialect)
+        if kind is None:
+            raise StoreRefusedError(f"store: {self.name} is not supported; {_REMEDY}")
+        self._backend = kind(self._url, self.name)
         self._lock = threading.Lock()
-        self._identity: tuple[int, int] | None = None
-        self._engine: Engine | None = None
-        self._writing: Engine | None = None
-        self._reading: Engine | None = None
+        self._engines: Engines | None = None
         forked = weakref.WeakMethod(self._forget_parent)
         os.register_at_fork(after_in_child=lambda: (method := forked()) and method())
 
     @property
     def name(self) -> str:
         """The URL without its password, for messages."""
-        return self._url.render_as_string(hide_password=True)
+        return self._url.set(query={}).render_as_string(hide_password=True)
 
     @property
     def dialect(self) -> str:
@@ -101,24 +71,24 @@ class Database:
             StoreRefusedError: If it must not be used.
         """
         with self._lock, self._translated():
-            if self._engine is None:
-                self._open()
+            if self._engines is None:
+                self._engines = self._backend.open()
 
     def close(self) -> None:
         """Close all connections. The next use opens it again."""
         with self._lock:
-            engine, self._engine, self._writing, self._reading = self._engine, None, None, None
-            if engine is not None:
-                engine.dispose()
+            engines, self._engines = self._engines, None
+            if engines is not None:
+                engines.plain.dispose()
 
     @contextmanager
     def write(self, *, wait: float = BUSY_TIMEOUT) -> Iterator[Connection]:
         """One transaction that writes.
 
         Args:
-            wait: Seconds to wait for another process's write.
+            wait: Seconds to wait for another process's write; PostgreSQL waits for single rows, a second at most.
         """
-        engine = self._engines()[1]
+        engine = self._opened().writing
         with (
             self._translated(),
             (engine if wait == BUSY_TIMEOUT else engine.execution_options(wait=wait)).begin() as connection,
@@ -128,95 +98,92 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """One transaction that only reads: everything in it belongs to one moment."""
-        with self._translated(), self._engines()[2].begin() as connection:
+        with self._translated(), self._opened().reading.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection for one statement that reads."""
-        with self._translated(), self._engines()[0].connect() as connection:
+        with self._translated(), self._opened().plain.connect() as connection:
             yield connection
 
     def fetch(self, sql: str, parameters: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """The rows of one compiled statement that reads, by the shortest way: a fifth of the cost of ``read``."""
-        with self._translated(), closing(self._engines()[0].raw_connection()) as connection:
-            cursor = connection.cursor()
-            cursor.execute(sql, parameters)
-            rows: Sequence[Sequence[Any]] = cursor.fetchall()
-            return rows
+        rows: Sequence[Sequence[Any]] = self._run(sql, parameters, lambda cursor: cursor.fetchall())
+        return rows
 
     def store(self, sql: str, parameters: Sequence[Any]) -> int:
-        """Execute and commit one compiled statement that writes; the number of rows that it changed."""
-        with self._translated(), closing(self._engines()[0].raw_connection()) as connection:
-            cursor = connection.cursor()
-            cursor.execute(sql, parameters)
-            connection.commit()
-            return cursor.rowcount
+        """Execute and commit one compiled statement that writes; the number of rows that it changed.
+
+        Args:
+            sql: Where a second execution changes nothing: that follows when the connection was lost meanwhile.
+            parameters: In their order of appearance.
+        """
+        return self._run(sql, parameters, lambda cursor: int(cursor.rowcount))
 
     def compiled(self, statement: ClauseElement) -> str:
         """The text of a statement for this database, its parameters in their order of appearance."""
-        return str(statement.compile(dialect=_DIALECTS[self.dialect]))
+        return str(statement.compile(dialect=self._backend.dialect))
 
     def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         """An insert with ``on_conflict_do_update``, which both databases know."""
         return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
 
     def still_there(self) -> None:
-        """Notice a file that was deleted or replaced: SQLite would go on writing to nowhere.
+        """Notice a store that is gone though its connections are open.
 
         Raises:
-            StoreError: If it was.
+            StoreError: If it is.
         """
-        if self._identity is None or self._identity == _identity(self._path):
-            return
-        self.close()
-        raise StoreError(f"store {self.name}: the file was deleted or replaced while it was in use")
+        try:
+            self._backend.still_there()
+        except StoreError:
+            self.close()
+            raise
 
-    def _engines(self) -> tuple[Engine, Engine, Engine]:
-        if self._engine is None:
+    def _opened(self) -> Engines:
+        if self._engines is None:
             self.open()
-        if self._engine is None or self._writing is None or self._reading is None:
+        engines = self._engines
+        if engines is None:
             raise StoreError(f"store {self.name}: it was closed while it was being opened")
-        return self._engine, self._writing, self._reading
+        return engines
 
-    def _open(self) -> None:
-        refuse_network_file_system(self._path)
-        engine = create_engine(
-            self._url, connect_args={"timeout": BUSY_TIMEOUT}, pool_size=8, max_overflow=8, pool_use_lifo=True
-        )
-        event.listen(engine, "connect", _prepare)
-        event.listen(engine, "begin", _begin)
-        with locked(self._path):
-            existed = self._path.exists() and self._path.stat().st_size > 0
-            with engine.connect() as connection:
-                if existed:
-                    self._refuse_corrupted(connection)
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-                found = revision_of(connection)
-            if found != HEAD:
-                with engine.execution_options(begin="IMMEDIATE").begin() as connection:
-                    migrate(connection, self.name)
-        self._identity = _identity(self._path)
-        self._writing = engine.execution_options(begin="IMMEDIATE")
-        self._reading = engine.execution_options(begin="DEFERRED")
-        self._engine = engine
+    def _run(self, sql: str, parameters: Sequence[Any], result: Callable[[Any], T]) -> T:
+        with self._translated():
+            try:
+                return self._run_once(sql, parameters, result)
+            except Exception as error:
+                if not self._backend.lost(error):
+                    raise
+            # The server was restarted, or another one took over: a new connection may find it.
+            return self._run_once(sql, parameters, result)
 
-    def _refuse_corrupted(self, connection: Connection) -> None:
-        connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
-        # The whole file is read: worth it while that takes a fraction of a second.
-        if self._path.stat().st_size <= _CHECKED_WHOLE_UP_TO:
-            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-            if found != "ok":
-                raise StoreRefusedError(
-                    f"store {self.name}: the file is corrupted; restore a copy, or move it away to start afresh"
-                )
+    def _run_once(self, sql: str, parameters: Sequence[Any], result: Callable[[Any], T]) -> T:
+        engine = self._opened().plain
+        connection = engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute(sql, parameters)
+            found = result(cursor)
+            connection.commit()
+        except Exception as error:
+            if self._backend.lost(error):
+                connection.invalidate()
+                # The others of the pool were made before it, and are lost too.
+                engine.dispose()
+            raise
+        else:
+            return found
+        finally:
+            connection.close()
 
     def _forget_parent(self) -> None:
         # A connection must not be used, nor closed, by two processes; a lock may have been held while forking.
         self._lock = threading.Lock()
-        engine, self._engine, self._writing, self._reading = self._engine, None, None, None
-        if engine is not None:
-            engine.dispose(close=False)
+        engines, self._engines = self._engines, None
+        if engines is not None:
+            engines.plain.dispose(close=False)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -224,16 +191,20 @@ class Database:
             yield
         except AgentCanaryError:
             raise
-        except (DBAPIError, sqlite3.Error) as error:
-            text = str(error.orig if isinstance(error, DBAPIError) else error)
-            for part, kind, meaning in _MEANINGS:
-                if part in text:
-                    raise kind(f"store {self.name}: {meaning}") from error
-            raise StoreError(f"store {self.name}: {text}") from error
+        except DataError as error:
+            raise ValueError(f"store {self.name}: a value cannot be stored") from error
         except SQLAlchemyError as error:
-            raise StoreError(f"store {self.name}: {error}") from error
+            raise self._meant(error.orig if isinstance(error, DBAPIError) and error.orig else error) from error
         except OSError as error:
             raise StoreError(f"store {self.name}: {error.strerror or error}") from error
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) or hasattr(error, "sqlstate"):
+                raise self._meant(error) from error
+            raise
+
+    def _meant(self, error: BaseException) -> Exception:
+        kind, meaning = self._backend.meaning(error) or (StoreError, first_line(error))
+        return kind(f"store {self.name}: {meaning}")
 
 
 class StorePart:
@@ -245,50 +216,3 @@ class StorePart:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _prepare(connection: Any, _: Any) -> None:
-    # The driver's own transactions begin late and never IMMEDIATE; ours are begun by ``_begin``.
-    connection.isolation_level = None
-    connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_AFTER}")
-    connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-
-
-def _begin(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    mode = options.get("begin")
-    if mode == "DEFERRED":
-        connection.exec_driver_sql("BEGIN")
-    elif mode == "IMMEDIATE":
-        _begin_immediate(connection.connection.driver_connection, options.get("wait", BUSY_TIMEOUT))
-
-
-def _begin_immediate(connection: Any, wait: float) -> None:
-    """Begin to write, waiting for other processes.
-
-    SQLite's own waiting sleeps longer and longer, up to 100 ms, while another process writes for five: with four
-    workers most of the time nobody would write.
-    """
-    deadline = time.monotonic() + wait
-    connection.execute("PRAGMA busy_timeout=0")
-    try:
-        while True:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(_ASK_AGAIN)
-            else:
-                return
-    finally:
-        connection.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT * 1000)}")

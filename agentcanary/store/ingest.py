@@ -1,24 +1,41 @@
-"""Adding a batch: once however often it is sent, and a safety violation stops its rollout in the same transaction."""
+"""Adding a batch: once however often it is sent, and a safety violation stops its rollout in the same transaction.
+
+SQLite writes one batch after the other. PostgreSQL writes them side by side, so a batch locks the rows of its
+rollouts: shared, so that no count announces meanwhile that its cohort is complete; alone, when a safety violation is
+about, so that it and the turn that it is about cannot miss each other. Rows are written in the order of their keys:
+two batches that share conversations wait for each other, and never in a circle.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from math import inf, nextafter
+from operator import itemgetter
 from typing import Any
+from zlib import crc32
 
-from sqlalchemy import Connection, bindparam, case, delete, func, literal_column, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, literal, literal_column, select, update
 
+from agentcanary.errors import ContentionError
 from agentcanary.outcomes import SAFETY_VIOLATION
 from agentcanary.rollout import Phase
 from agentcanary.store import turn_log
 from agentcanary.store.aliases import units_of
 from agentcanary.store.batch import Batch, ConversationRow, OutcomeRow
 from agentcanary.store.database import BATCH_TIMEOUT, Database
-from agentcanary.store.schema import batches, conversations, counted_assignments, outcomes, rollouts, violations
+from agentcanary.store.schema import (
+    batches,
+    conversations,
+    counted_assignments,
+    outcomes,
+    rollouts,
+    safety_reports,
+    violations,
+)
 
 # Rows of one statement. The driver gives up the interpreter's lock for every statement and must win it back from
 # busy request threads, up to 5 ms later: a statement a row would write 200 rows a second.
@@ -28,6 +45,12 @@ _CLOCK_TOLERANCE = 5.0
 # A violation may be stored before the turn that it is about, by another worker. Within this many seconds every
 # batch looks for that; after them every count.
 _VIOLATION_WAITS = 600.0
+_ATTEMPTS = 4
+# The columns of the primary keys.
+_CONVERSATION = itemgetter(*map(ConversationRow._fields.index, ("agent", "unit", "rollout")))
+_OUTCOME = itemgetter(*map(OutcomeRow._fields.index, ("agent", "id")))
+# Rows among which the reports of a rollout are spread, so that batches do not wait for each other at one of them.
+_SLOTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +73,10 @@ def _widened(statement: _Statement, rows: int) -> str:
     return f"{statement.head} VALUES {', '.join([statement.row] * rows)}{statement.tail}"
 
 
+class _AloneError(Exception):
+    """A safety violation was found by a batch that holds its rollouts together with others."""
+
+
 class Ingest:
     """Writes batches.
 
@@ -64,11 +91,10 @@ class Ingest:
         self._outcomes = _Statement.of(database.compiled(_add_outcome(database)))
         self._remember = database.compiled(database.insert(batches).on_conflict_do_nothing())
         self._forget = database.compiled(delete(batches).where(batches.c.id == bindparam("id")))
-        self._admitted = database.compiled(
-            select(rollouts.c.admitted_until).where(
-                rollouts.c.id == bindparam("id"), rollouts.c.admitted_until.is_not(None)
-            )
-        )
+        admitted = select(rollouts.c.admitted_until).where(rollouts.c.id == bindparam("id"))
+        self._admitted = database.compiled(admitted.with_for_update(read=True))
+        # One batch at a time is all that there is on SQLite.
+        self._serial = database.dialect == "sqlite"
         self._violated = database.compiled(
             select(violations.c.outcome)
             .where(violations.c.agent == bindparam("agent"), violations.c.at > bindparam("since"))
@@ -85,6 +111,25 @@ class Ingest:
             settled: Ids of batches that will never be sent again, so that they need not be remembered.
         """
         self._database.still_there()
+        batch = Batch(
+            sorted(batch.conversations, key=_CONVERSATION), sorted(batch.outcomes, key=_OUTCOME), sorted(batch.nameless)
+        )
+        alone = self._serial or any(
+            row.name == SAFETY_VIOLATION and row.value and row.confirmed for row in batch.outcomes
+        )
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._add(batch_id, batch, settled, alone=alone)
+            except _AloneError:
+                alone = True
+            except ContentionError:
+                if attempt == _ATTEMPTS:
+                    raise
+            else:
+                return
+        self._add(batch_id, batch, settled, alone=alone)
+
+    def _add(self, batch_id: str, batch: Batch, settled: Sequence[str], *, alone: bool) -> None:
         with self._database.write(wait=BATCH_TIMEOUT) as connection:
             if settled:
                 connection.exec_driver_sql(self._forget, [(settled_id,) for settled_id in settled])
@@ -92,17 +137,23 @@ class Ingest:
             at = max(at, max((row.corrected_at for row in batch.outcomes), default=0.0))
             if connection.exec_driver_sql(self._remember, (batch_id, at)).rowcount == 0:
                 return
+            agents = sorted({row.agent for row in batch.conversations} | {row.agent for row in batch.outcomes})
+            since = at - _VIOLATION_WAITS
+            alone = alone or bool(self._unsafe_agents(connection, agents, since))
+            if alone and not self._serial:
+                _lock_rollouts(connection, agents)
             self._insert(connection, self._conversations, self._in_cohorts(connection, batch.conversations))
-            if batch.outcomes:
-                self._add_outcomes(connection, batch.outcomes)
+            reports = self._add_outcomes(connection, batch.outcomes) if batch.outcomes else {}
             for row in batch.nameless:
                 self._add_nameless(connection, row.rollout, row.arm, row.excluded, row.turns)
-            agents = {row.agent for row in batch.conversations} | {row.agent for row in batch.outcomes}
-            since = at - _VIOLATION_WAITS
-            stop_unsafe(
-                connection,
-                [agent for agent in agents if connection.exec_driver_sql(self._violated, (agent, since)).first()],
-            )
+            unsafe = self._unsafe_agents(connection, agents, since)
+            if unsafe and not alone:
+                raise _AloneError
+            stop_unsafe(connection, unsafe)
+            self._count_reports(connection, batch_id, reports)
+
+    def _unsafe_agents(self, connection: Connection, agents: Sequence[str], since: float) -> list[str]:
+        return [agent for agent in agents if connection.exec_driver_sql(self._violated, (agent, since)).first()]
 
     @staticmethod
     def _insert(connection: Connection, statement: _Statement, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -119,9 +170,9 @@ class Ingest:
     def _in_cohorts(self, connection: Connection, rows: Sequence[ConversationRow]) -> Sequence[ConversationRow]:
         """The rows, those of them that come too late for their cohort put into the next one."""
         admitted = {}
-        for name in {row.rollout for row in rows}:
+        for name in sorted({row.rollout for row in rows} - {""}):
             found = connection.exec_driver_sql(self._admitted, (name,)).first()
-            if found is not None:
+            if found is not None and found[0] is not None:
                 admitted[name] = found[0]
         if not admitted:
             return rows
@@ -132,24 +183,36 @@ class Ingest:
             for row in rows
         ]
 
-    def _add_outcomes(self, connection: Connection, rows: Sequence[OutcomeRow]) -> None:
+    def _add_outcomes(self, connection: Connection, rows: Sequence[OutcomeRow]) -> dict[str, int]:
+        """Add them; new safety reports by agent."""
         rows = _under_their_units(connection, rows)
-        reports: dict[str, list[OutcomeRow]] = {}
+        reports: dict[str, list[str]] = {}
         for row in rows:
             if row.name == SAFETY_VIOLATION:
-                reports.setdefault(row.agent, []).append(row)
-        for agent, mine in reports.items():
-            ids = [row.id for row in mine]
+                reports.setdefault(row.agent, []).append(row.id)
+        new = {}
+        for agent, ids in reports.items():
             known = connection.scalar(select(func.count()).where(outcomes.c.agent == agent, outcomes.c.id.in_(ids)))
-            new = len(ids) - (known or 0)
-            connection.execute(
-                update(rollouts)
-                .where(rollouts.c.agent == agent, rollouts.c.phase.not_in([Phase.PROMOTED, Phase.ROLLED_BACK]))
-                .values(reports=rollouts.c.reports + new)
-            )
+            new[agent] = len(ids) - (known or 0)
         self._insert(connection, self._outcomes, rows)
-        for agent, mine in reports.items():
-            self._add_violations(connection, agent, [row.id for row in mine])
+        for agent, ids in reports.items():
+            self._add_violations(connection, agent, ids)
+        return new
+
+    def _count_reports(self, connection: Connection, batch_id: str, reports: Mapping[str, int]) -> None:
+        """Count reports for the rollout under way; last of all, because every batch with a report comes here."""
+        slot = crc32(batch_id.encode()) % _SLOTS
+        for agent, new in sorted(reports.items()):
+            c = safety_reports.c
+            running = select(rollouts.c.id, literal(slot), literal(new)).where(
+                rollouts.c.agent == agent, rollouts.c.phase.not_in([Phase.PROMOTED, Phase.ROLLED_BACK])
+            )
+            insert = self._database.insert(safety_reports).from_select([c.rollout, c.slot, c.reports], running)
+            connection.execute(
+                insert.on_conflict_do_update(
+                    index_elements=[*safety_reports.primary_key], set_={"reports": c.reports + insert.excluded.reports}
+                )
+            )
 
     def _add_violations(self, connection: Connection, agent: str, ids: Sequence[str]) -> None:
         # What is stored now decides, not what this batch holds: a later correction may already be there.
@@ -180,6 +243,12 @@ def _under_their_units(connection: Connection, rows: Sequence[OutcomeRow]) -> Se
     return rows
 
 
+def _lock_rollouts(connection: Connection, agents: Sequence[str]) -> None:
+    """Let no other batch, count or transition of these agents happen until this transaction ends."""
+    query = select(rollouts.c.id).where(rollouts.c.agent.in_(agents)).order_by(rollouts.c.id)
+    connection.execute(query.with_for_update()).all()
+
+
 def stop_unsafe(connection: Connection, agents: Iterable[str]) -> None:
     """Stop every rollout whose canary served a conversation with a confirmed safety violation, unless it tolerates it.
 
@@ -197,7 +266,7 @@ def stop_unsafe(connection: Connection, agents: Iterable[str]) -> None:
             kind = f" ({label})" if label else ""
             connection.execute(
                 update(rollouts)
-                .where(rollouts.c.id == rollout)
+                .where(rollouts.c.id == rollout, rollouts.c.stopped_at.is_(None))
                 .values(
                     stopped_at=at,
                     stop_reason=f"confirmed safety violation{kind} in a conversation that the canary served: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, literal_column, null, select, text
+from sqlalchemy import bindparam, case, literal_column, null, select, text
 
 from agentcanary.assignment import Pin, Reason
 from agentcanary.store.batch import storable
@@ -37,7 +37,7 @@ class Pins(StorePart):
             conversations.c.on_canary,
             conversations.c.rollout,
             conversations.c.last_turn_at,
-            conversations.c.version == canary,
+            case((conversations.c.version == canary, literal_column("1")), else_=literal_column("0")),
             literal_column("1"),
         ).where(conversations.c.agent == bindparam("agent"), conversations.c.unit == bindparam("unit"))
         c = conversations.c

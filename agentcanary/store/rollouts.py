@@ -77,7 +77,6 @@ class Rollouts(StorePart):
                     stable=rollout.stable,
                     canary=rollout.canary,
                     created_at=rollout.created_at,
-                    reports=0,
                     **_changing(rollout),
                 )
             )

@@ -38,8 +38,6 @@ rollouts = Table(
     Column("stop_reason", String, nullable=False),
     # Conversations that begin up to this time are complete; one that is stored later joins the next cohort.
     Column("admitted_until", Double),
-    # Safety reports received for the agent while the rollout had not ended.
-    Column("reports", BigInteger, nullable=False, server_default="0"),
     Column("state", Text, nullable=False),
     Index("rollouts_newest", "agent", "created_at"),
     Index("rollouts_attempt", "agent", "stable", "canary", "attempt", unique=True),
@@ -153,6 +151,16 @@ violations = Table(
     Column("at", Double, nullable=False),
     PrimaryKeyConstraint("agent", "outcome"),
     Index("violations_newest", "agent", "at"),
+)
+
+# How many safety reports were received for the agent while the rollout had not ended: the sum over all slots.
+safety_reports = Table(
+    "safety_reports",
+    metadata,
+    Column("rollout", String, nullable=False),
+    Column("slot", SmallInteger, nullable=False),
+    Column("reports", BigInteger, nullable=False),
+    PrimaryKeyConstraint("rollout", "slot"),
 )
 
 counted_assignments = Table(

@@ -33,7 +33,7 @@ class Store(Rollouts, Pins, Aliases, Counting, Conversations, Receiving, Outbox,
     It has no clock: every time is an argument, in Unix seconds.
 
     Args:
-        url: ``sqlite:///path/to/file.sqlite3``.
+        url: ``sqlite:///path/to/file.sqlite3`` or ``postgresql+psycopg://user@host/database``.
 
     Raises:
         StoreError: From every method, when the store cannot be reached, read or written.

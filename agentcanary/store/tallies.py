@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from agentcanary.errors import UnknownError
 from agentcanary.rollout import Rollout
@@ -16,6 +16,7 @@ from agentcanary.store.schema import (
     counted_histograms,
     counted_tallies,
     rollouts,
+    safety_reports,
 )
 from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Safety, Tally
 
@@ -34,9 +35,10 @@ def aggregates(database: Database, rollout: Rollout) -> Aggregates:
     assigned: dict[tuple[int, Arm], int] = {}
     excluded: dict[str, int] = {}
     with database.snapshot() as connection:
-        reports = connection.scalar(select(rollouts.c.reports).where(rollouts.c.id == rollout.id))
-        if reports is None:
+        if connection.scalar(select(rollouts.c.id).where(rollouts.c.id == rollout.id)) is None:
             raise UnknownError(f"rollout {rollout.id!r} is not in the store")
+        summed = select(func.sum(safety_reports.c.reports)).where(safety_reports.c.rollout == rollout.id)
+        reports = int(connection.scalar(summed) or 0)
         for _, metric, epoch, arm, bucket, *sums in connection.execute(_of(counted_tallies, rollout)):
             tallies.setdefault(Cell(metric, epoch, Arm(arm)), {})[bucket] = Tally(*sums)
         for _, metric, epoch, arm, number, n in connection.execute(_of(counted_histograms, rollout)):

@@ -7,16 +7,22 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from agentcanary.assignment import Assignment, Buckets, Reason, RolloutView
+from agentcanary.errors import StoreRefusedError
 from agentcanary.outcomes import Outcome, Record, TurnEnded, TurnOutcome, TurnStarted
 from agentcanary.plan import Plan, Stage
 from agentcanary.rollout import Phase, Rollout
 from agentcanary.store import Store
+from agentcanary.store.schema import metadata
 from agentcanary_analysis.aggregates import Arm, Epoch
 from agentcanary_analysis.metrics import BUILT_IN
+
+if TYPE_CHECKING:
+    from tests.postgresql_server import PostgresServer
 
 START = 1_000_000.0
 PLAN = Plan(
@@ -121,22 +127,79 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite"])
-def new_store(
-    request: pytest.FixtureRequest, template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[], Store]]:
-    """Makes an empty store as often as it is called; every database must pass every test that asks for it."""
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql: PostgresServer) -> str:
+    """The same on PostgreSQL: the name of a database that nobody is connected to."""
+    name = postgresql.new_database()
+    store = Store(postgresql.url(name))
+    store.open()
+    store.close()
+    return name
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgresql"))])
+def new_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
+    """Makes an empty, migrated store as often as it is called; every database must pass every test that asks for it."""
+
+    def of_sqlite() -> str:
+        path = tmp_path_factory.mktemp("store") / "store.sqlite3"
+        shutil.copy(request.getfixturevalue("template"), path)
+        return f"sqlite:///{path}"
+
+    def of_postgresql() -> str:
+        server: PostgresServer = request.getfixturevalue("postgresql")
+        return server.url(server.new_database(request.getfixturevalue("postgresql_template")))
+
+    return of_sqlite if request.param == "sqlite" else of_postgresql
+
+
+@pytest.fixture(scope="session")
+def emptied() -> Iterator[list[Store]]:
+    """Stores on PostgreSQL that a test is done with. To empty one costs a tenth of making one."""
+    stores: list[Store] = []
+    yield stores
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def new_store(request: pytest.FixtureRequest, new_url: Callable[[], str]) -> Iterator[Callable[[], Store]]:
+    """Makes an empty store as often as it is called, with the tables as they are for everybody."""
     made: list[Store] = []
+    on_postgresql = request.node.callspec.params["new_url"] == "postgresql"
+    emptied: list[Store] = request.getfixturevalue("emptied") if on_postgresql else []
 
     def new() -> Store:
-        path = tmp_path_factory.mktemp("store") / "store.sqlite3"
-        shutil.copy(template, path)
-        made.append(Store(f"sqlite:///{path}"))
-        return made[-1]
+        store = emptied.pop() if emptied else Store(new_url())
+        made.append(store)
+        if on_postgresql:
+            try:
+                with store._database.write() as connection:
+                    connection.exec_driver_sql("; ".join(f"DELETE FROM {name}" for name in metadata.tables))
+            except StoreRefusedError:  # the test before took a table away
+                made.remove(store)
+                store.close()
+                return new()
+        return store
 
     yield new
     for store in made:
-        store.close()
+        if on_postgresql:
+            emptied.append(store)
+        else:
+            store.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Hundreds of examples, each with stores of its own, take a minute on PostgreSQL."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and "[postgresql" in item.name and _is_a_property(item):
+            item.add_marker(pytest.mark.slow)
+
+
+def _is_a_property(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and getattr(item.obj, "is_hypothesis_test", False)
 
 
 @pytest.fixture

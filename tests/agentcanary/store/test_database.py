@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,9 +46,15 @@ def test_a_migrated_store_has_the_tables_that_the_code_speaks_of(store: Store) -
     with store._database.read() as connection:
         assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars().all() == [HEAD]
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_an_sqlite_file_survives_the_end_of_a_process_in_the_middle_of_a_write(tmp_path: Path) -> None:
+    store = store_at(tmp_path / "store.sqlite3")
+    with store._database.read() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         # 1 is NORMAL.
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+    store.close()
 
 
 def test_the_newest_migration_is_the_one_that_the_code_asks_for() -> None:
@@ -121,9 +127,17 @@ def test_a_corrupted_file_is_refused_before_it_is_used(tmp_path: Path, make: Mak
         store_at(path).open()
 
 
-def test_a_store_of_a_newer_release_is_refused(new_store: Callable[[], Store]) -> None:
-    store = new_store()
+@pytest.fixture
+def spoiled(new_url: Callable[[], str]) -> Iterator[Store]:
+    """A store whose tables a test may change."""
+    store = Store(new_url())
     store.open()
+    yield store
+    store.close()
+
+
+def test_a_store_of_a_newer_release_is_refused(spoiled: Store) -> None:
+    store = spoiled
     with store._database.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     store.close()
@@ -192,7 +206,8 @@ def test_a_write_that_waits_too_long_says_that_somebody_holds_the_store(tmp_path
     store.close()
 
 
-def test_a_full_disk_is_said_and_leaves_the_store_as_it_was(store: Store, make: Make) -> None:
+def test_a_full_disk_is_said_and_leaves_the_store_as_it_was(tmp_path: Path, make: Make) -> None:
+    store = store_at(tmp_path / "store.sqlite3")
     store.open()
     with store._database.read() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
@@ -204,6 +219,7 @@ def test_a_full_disk_is_said_and_leaves_the_store_as_it_was(store: Store, make: 
     with store._database.read() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count=1000000")
     store.apply("b-1", many)
+    store.close()
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
@@ -212,12 +228,11 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         store_at(tmp_path / "file" / "store.sqlite3").open()
 
 
-def test_messages_hold_no_values(store: Store, make: Make) -> None:
-    store.open()
-    with store._database.write() as connection:
+def test_messages_hold_no_values(spoiled: Store, make: Make) -> None:
+    with spoiled._database.write() as connection:
         connection.exec_driver_sql("DROP TABLE conversations")
-    with pytest.raises(StoreError) as caught:
-        store.apply("b-1", make.turn(make.assignment("a-person"), 1.0))
+    with pytest.raises(StoreError, match="a table is missing") as caught:
+        spoiled.apply("b-1", make.turn(make.assignment("a-person"), 1.0))
     assert "a-person" not in str(caught.value)
 
 

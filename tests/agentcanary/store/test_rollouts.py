@@ -123,7 +123,7 @@ def test_the_database_itself_refuses_a_second_rollout(store: Store, make: Make) 
     with pytest.raises(ConflictError, match="stored the same first"), store._database.write() as connection:
         connection.exec_driver_sql(
             "INSERT INTO rollouts SELECT 'r-2', agent, revision, phase, stable, 'v3', attempt, created_at, stopped_at, "
-            "stop_reason, admitted_until, reports, state FROM rollouts"
+            "stop_reason, admitted_until, state FROM rollouts"
         )
 
 
