@@ -22,9 +22,22 @@ from agentcanary_analysis.metrics import Direction
 
 FloatArray = npt.NDArray[np.float64]
 
-_PRIOR_SCALE = 0.7
 _PRIOR_POINTS = 48
-_PRIOR_REACH = {"harm": 16.0, "safe": 8.0}
+
+
+class _Prior(NamedTuple):
+    """A normal density of the log distance from the boundary, cut to (0, log reach]."""
+
+    centre: float
+    scale: float
+    reach: float
+
+
+# Harm: most on rates near the doubled one. Against a half-normal prior of scale 0.7, which puts most where no sample of
+# a rollout's size tells anything, it needs 5 to 10 % fewer conversations at 1.5, 2 and 3 times, and 10 % more at 1.25.
+_PRIORS = {"harm": _Prior(0.65, 0.35, 16.0), "safe": _Prior(0.0, 0.7, 8.0)}
+# The part of the e-value of harm that is for harm from the start; the rest is for changes that come late.
+FROM_THE_START = 0.85
 _FEW = 1000
 
 
@@ -81,18 +94,20 @@ def mixtures(growth: Growth, include: npt.NDArray[np.bool_]) -> FloatArray:
 def late_changes(log_e_from_stage: FloatArray) -> FloatArray:
     """Log e-value that also catches harm which begins with a later stage, shape (batch,).
 
-    ``E = E(0)/2 + sum over k >= 1 of 2^-(k+1) E(k)``, where ``E(k)`` uses the epochs from stage ``k`` on. A stage that
-    has not begun counts 1: the weights are the same however many stages there are, and the mixture is an e-process.
+    ``E = 0.85 E(0) + 0.15 * sum over k >= 1 of 2^-k E(k)``, where ``E(k)`` uses the epochs from stage ``k`` on. A stage
+    that has not begun counts 1: the weights are the same however many stages there are, and the mixture is an
+    e-process. Harm from the start is what a canary is for, so most of the evidence is kept for it.
 
     Args:
         log_e_from_stage: ``log E(k)`` for k = 0 … stages-1, shape (batch, stages).
 
-    >>> late_changes(np.log([[4.0, 8.0]])).round(4)  # log(4/2 + 8/4 + 1/4)
-    array([1.4469])
+    >>> late_changes(np.log([[4.0, 8.0]])).round(4)  # log(0.85 * 4 + 0.075 * 8 + 0.075)
+    array([1.4049])
     """
     stages = log_e_from_stage.shape[-1]
-    log_weights = -np.log(2) * np.arange(1, stages + 1)
-    rest = np.full((*log_e_from_stage.shape[:-1], 1), -np.log(2) * stages)
+    late = np.log(1 - FROM_THE_START)
+    log_weights = np.concatenate([[np.log(FROM_THE_START)], late - np.log(2) * np.arange(1, stages)])
+    rest = np.full((*log_e_from_stage.shape[:-1], 1), late - np.log(2) * (stages - 1))
     return log_sum_exp(np.concatenate([log_e_from_stage + log_weights, rest], axis=-1))
 
 
@@ -109,7 +124,8 @@ def conditional_binomial(
 
     Given an event in an epoch of weight ``w``, it is the canary's with probability ``q(R) = wR/(wR + 1 - w)`` when the
     canary's probability is ``R`` times the stable's, whatever the base rate is at that hour. The alternatives are
-    ratios with a half-normal prior (scale 0.7) on their log distance from the boundary.
+    ratios with a prior on their log distance from the boundary: normal (0.65, 0.35) for harm, half-normal (0.7) for
+    safety.
 
     Args:
         canary_events: Units with the event, shape (batch, epochs) or broadcastable.
@@ -127,7 +143,7 @@ def conditional_binomial(
 
     >>> growth = conditional_binomial([[30]], [[20]], [[0.5]], ratio=1.0, question=Question.HARM)
     >>> mixture(growth).round(3)
-    array([0.494])
+    array([0.439])
     """
     checked_type("question", question, Question)
     checked_type("worse", worse, Direction)
@@ -160,7 +176,7 @@ def conditional_growth(
         question: Harm or safe.
         worse: Which way is worse: one for all, or one for each of the batch.
     """
-    distance, log_prior = _half_normal(question)
+    distance, log_prior = _prior(question)
     above = [(question is Question.HARM) == (direction is Direction.UP_IS_WORSE) for direction in worse]
     log_change = np.where(above, 1.0, -1.0)[:, None, None] * distance
     testable = (weights > 0) & (weights < 1)
@@ -178,10 +194,11 @@ def distinct(values: FloatArray) -> list[float]:
 
 
 @lru_cache(maxsize=2)
-def _half_normal(question: Question) -> tuple[FloatArray, FloatArray]:
+def _prior(question: Question) -> tuple[FloatArray, FloatArray]:
     """Log distances from the boundary and their log prior, each shape (points,)."""
-    distance = (np.arange(_PRIOR_POINTS) + 0.5) / _PRIOR_POINTS * np.log(_PRIOR_REACH[question.value])
-    log_density = -(distance**2) / (2 * _PRIOR_SCALE**2)
+    prior = _PRIORS[question.value]
+    distance = (np.arange(_PRIOR_POINTS) + 0.5) / _PRIOR_POINTS * np.log(prior.reach)
+    log_density = -((distance - prior.centre) ** 2) / (2 * prior.scale**2)
     return distance, log_density - log_sum_exp(log_density)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from agentcanary_analysis.cells import BoolArray, Cells, FloatArray
 from agentcanary_analysis.confidence_sequences import log_normal_mixture
-from agentcanary_analysis.evalues import Question, conditional_growth, log_sum_exp
+from agentcanary_analysis.evalues import FROM_THE_START, Question, conditional_growth, log_sum_exp
 from agentcanary_analysis.metrics import Direction
 from agentcanary_analysis.questions import Line, Method, contrasts, growth, kappa
 from agentcanary_analysis.two_by_two import two_by_two_step
@@ -65,9 +65,8 @@ def needs(
     elif log_e_needed is None:
         return None
     else:
-        # Half of the e-value of harm is for changes that come late.
         running = cells.weight[cells.testable]
-        needed, at, include = log_e_needed + float(np.log(2)), float(running[-1]), cells.testable
+        needed, at, include = log_e_needed - float(np.log(FROM_THE_START)), float(running[-1]), cells.testable
     if not 0 < at < 1:
         return None
     answered = np.array([cells.canary_n.sum(), cells.stable_n.sum()]) / np.maximum(

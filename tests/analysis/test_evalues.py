@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 from scipy.optimize import minimize_scalar
 
 from agentcanary_analysis.checks import Boundary
@@ -38,9 +39,9 @@ def log_conditional(
     canary: list[int], stable: list[int], weights: list[float], *, ratio: float, question: Question
 ) -> float:
     """The formula of the conditional binomial e-process, term by term and without logarithms of sums."""
-    reach = math.log(16) if question is Question.HARM else -math.log(8)
+    reach, centre, scale = (math.log(16), 0.65, 0.35) if question is Question.HARM else (-math.log(8), 0.0, 0.7)
     distances = [(point + 0.5) / 48 * reach for point in range(48)]
-    prior = [math.exp(-(distance**2) / (2 * 0.7**2)) for distance in distances]
+    prior = [math.exp(-((distance - centre) ** 2) / (2 * scale**2)) for distance in distances]
     total = 0.0
     for distance, share in zip(distances, prior, strict=True):
         theta, product = ratio * math.exp(distance), 1.0
@@ -289,7 +290,7 @@ def test_a_ratio_that_is_no_ratio_is_refused() -> None:
 
 def test_late_changes_are_weighed_as_written() -> None:
     by_stage = np.log([[6.0, 2.0, 10.0]])
-    assert np.exp(late_changes(by_stage))[0] == pytest.approx(6 / 2 + 2 / 4 + 10 / 8 + 1 / 8)
+    assert np.exp(late_changes(by_stage))[0] == pytest.approx(0.85 * 6 + 0.075 * 2 + 0.0375 * 10 + 0.0375 * 1)
 
 
 def test_a_stage_that_has_not_begun_counts_one() -> None:
@@ -298,14 +299,22 @@ def test_a_stage_that_has_not_begun_counts_one() -> None:
 
 
 def stops(
-    canary_rate: float, stable_rate: float, weight: float, boundary: Boundary | None, *, runs: int, most: int, seed: int
+    canary_rate: float,
+    stable_rate: float,
+    weight: float,
+    boundary: Boundary | None,
+    *,
+    runs: int,
+    most: int,
+    seed: int,
+    every: int = 10,
 ) -> FloatArray:
-    """Canary units at which harm is proven at .05, looking after every 10 of them; infinite where it never is."""
+    """Canary units at which harm is proven at .05, with a look after so many of them; infinite where it never is."""
     rng = np.random.default_rng(seed)
-    block = round(10 / weight)
+    block = round(every / weight)
     counts = np.zeros((4, runs, 1))
     stopped = np.full(runs, np.inf)
-    for _ in range(most // 10):
+    for _ in range(most // every):
         running = np.isinf(stopped)
         if not running.any():
             break
@@ -319,23 +328,40 @@ def stops(
             growth = conditional_binomial(c_k, s_k, weight, ratio=1.0, question=Question.HARM)
         else:
             growth = two_by_two(c_n, c_k, s_n, s_k, weight, boundary=boundary, question=Question.HARM)
-        hit = np.flatnonzero(running)[mixture(growth) >= math.log(20)]
+        hit = np.flatnonzero(running)[late_changes(mixture(growth)[:, None]) >= math.log(20)]
         stopped[hit] = counts[0, hit, 0]
     return stopped
 
 
-# Simulated for the method's specification, 5 % errors, 5 % of the units: ratio, median canary units until harm is
-# proven, canary units of a one-look design with 80 % power at the same level.
-DETECTION = {"x 1.5": (1.5, 650, 711), "x 2": (2.0, 190, 229), "x 3": (3.0, 70, 81)}
+def one_look_power(canary_rate: float, stable_rate: float, weight: float, canary_units: float) -> float:
+    """Power of the exact conditional test at .05 at one look, for a ratio above 1; by enumeration."""
+    ratio = canary_rate / stable_rate
+    event_rate = weight * canary_rate + (1 - weight) * stable_rate
+    units = round(canary_units / weight)
+    events = np.arange(binom.isf(1e-12, units, event_rate) + 1)
+    # The smallest number of canary events that the test rejects, for each total.
+    critical = binom.isf(0.05, events, weight) + 1
+    power = binom.sf(critical - 1, events, weight * ratio / (weight * ratio + 1 - weight))
+    return float((binom.pmf(events, units, event_rate) * power).sum())
 
 
-@pytest.mark.parametrize(("ratio", "specified", "fixed_design"), DETECTION.values(), ids=DETECTION)
-def test_the_conditional_process_stops_no_later_than_a_fixed_design(
-    ratio: float, specified: int, fixed_design: int
+# Median canary units until harm is proven at r = 1 and 5 % errors, as simulated for the method's specification at 5 %
+# of the traffic, by ratio; one look with 80 % power at 5 % takes 711, 229 and 81 by the textbook's formula.
+SPECIFIED = {1.5: 650, 2.0: 190, 3.0: 70}
+TEXTBOOK = {1.5: 711, 2.0: 229, 3.0: 81}
+
+
+@pytest.mark.parametrize("weight", [0.05, 0.15, 0.5])
+@pytest.mark.parametrize("ratio", SPECIFIED)
+def test_watching_all_the_time_needs_no_more_conversations_than_one_exact_look_with_80_percent_power(
+    ratio: float, weight: float
 ) -> None:
-    median = np.median(stops(0.05 * ratio, 0.05, 0.05, None, runs=600, most=4000, seed=7))
-    assert median == pytest.approx(specified, rel=0.1)
-    assert median <= fixed_design
+    every = 10 if ratio < 2 else 2
+    median = float(np.median(stops(0.05 * ratio, 0.05, weight, None, runs=2000, most=6000, seed=7, every=every)))
+    assert one_look_power(0.05 * ratio, 0.05, weight, median) < 0.80
+    if weight == 0.05:
+        assert median <= SPECIFIED[ratio]
+        assert median <= TEXTBOOK[ratio]
 
 
 # The same for 85 % completion that may fall by 5 %: factor on the completion, median of the specification.

@@ -439,7 +439,7 @@ def test_a_ratio_is_reported_and_not_judged() -> None:
     evidence = assess(found, metric, Boundary(ratio=1.1, floor=0.0, direction=metric.direction), weight=0.5)
     assert evidence.status is Status.UNDECIDED
     assert "reported only" in evidence.reason
-    assert (evidence.log_e_harm, evidence.log_e_safe) == (0, 0)
+    assert (evidence.log_e_harm, evidence.log_e_safe) == pytest.approx((0, 0), abs=1e-15)
     assert evidence.canary is not None
     assert evidence.canary.value == pytest.approx(0.05)
 

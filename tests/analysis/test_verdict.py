@@ -93,7 +93,7 @@ def test_three_times_the_errors_are_harm_and_name_their_metric() -> None:
 
 
 def test_two_metrics_prove_harm_together_that_neither_proves_alone() -> None:
-    bad = {"error_rate": ((1000, 103), (1000, 50)), "task_completion_rate": ((1000, 741), (1000, 850))}
+    bad = {"error_rate": ((1000, 100), (1000, 50)), "task_completion_rate": ((1000, 745), (1000, 850))}
     findings = look(rollout((0.5, bad)))
     each = [evidence.log_e_harm for evidence in findings.evidence]
     assert max(each) < math.log(2 * 20)
