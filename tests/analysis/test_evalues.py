@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom
 from scipy.optimize import minimize_scalar
+from scipy.stats import binom
 
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.evalues import (
