@@ -236,12 +236,14 @@ class EpochResult:
         weight: Designed share of the canary; the realised one where nobody said it.
         stable: Conversations of stable.
         canary: Conversations of the canary.
+        label: What it was in the table, in words.
     """
 
     number: int
     weight: float
     stable: int
     canary: int
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,7 +301,13 @@ class AnalysisResult:
             "cluster": self.cluster,
             "sample_ratio": self.sample_ratio.to_dict(),
             "epochs": [
-                {"epoch": epoch.number, "weight": epoch.weight, "stable": epoch.stable, "canary": epoch.canary}
+                {
+                    "epoch": epoch.number,
+                    "weight": epoch.weight,
+                    "stable": epoch.stable,
+                    "canary": epoch.canary,
+                    "label": epoch.label,
+                }
                 for epoch in self.epochs
             ],
             "excluded": dict(self.excluded),

@@ -108,6 +108,8 @@ def count_frame(
     columns: Mapping[str, str] | None = None,
     weight: float | None = None,
     slices: int = 1,
+    needs_times: bool = False,
+    needs_design: bool = False,
     progress: Progress | None = None,
 ) -> Counted:
     """Everything that an analysis reads of a table.
@@ -124,6 +126,8 @@ def count_frame(
         columns: Names of this table by ours.
         weight: Designed share, where there is no column for it.
         slices: Stretches of ``started_at``, equally long, that are counted apart.
+        needs_times: Refuse a table that cannot be divided into slices.
+        needs_design: Refuse a table that says nothing of the share that the canary was to get.
         progress: Told what is being done.
 
     Raises:
@@ -145,13 +149,19 @@ def count_frame(
             )
         if not 0 < weight < 1:
             raise TableError(f"weight must be between 0 and 1, got {weight:g} (write 0.05 for 5 %)")
+    if needs_design and weight is None and where.weight is None and where.epoch is None:
+        raise TableError(
+            "method anytime needs to know which share the canary was to get: give weight, or a column weight or epoch"
+        )
+    if needs_times and where.started_at is None:
+        raise TableError("method group-sequential needs the column started_at: it divides the looks")
     lazy = _readable(lazy.select(*where.needed), where)
     schema = lazy.collect_schema()
     check_kinds(where, {name: _kind(dtype) for name, dtype in schema.items()})
     whole = {name for name, dtype in schema.items() if _is_whole(dtype)}
     kept = {metric.name: metric for metric in metrics if metric.name in where.values}
     tell("reading")
-    cuts = _cuts(lazy, where, slices)
+    cuts = _cuts(lazy, where, slices, complete=needs_times)
     group, lazy = _group(lazy, where)
     keyed = _keyed(lazy, where, stable, canary, group, cuts)
     tell("counting")
@@ -252,13 +262,19 @@ def _is_whole(dtype: Any) -> bool:
     return bool(dtype.is_integer() or dtype == nw.Boolean)
 
 
-def _cuts(lazy: Frame, where: Columns, slices: int) -> list[Any]:
+def _cuts(lazy: Frame, where: Columns, slices: int, *, complete: bool) -> list[Any]:
     """The times at which a new slice begins, the first left out; empty without times."""
     if slices < 2 or where.started_at is None:
         return []
     column = nw.col(where.started_at)
-    ends = _rows(lazy.select(column.min().alias("first"), column.max().alias("last")).collect())[0]
+    known = [column.min().alias("first"), column.max().alias("last"), column.null_count().alias("unknown")]
+    ends = _rows(lazy.select(*known).collect())[0]
     first, last = ends["first"], ends["last"]
+    if complete and (first is None or first == last or ends["unknown"]):
+        raise TableError(
+            f"column {where.started_at!r} cannot divide the looks: it has {int(ends['unknown'])} missing times, "
+            f"and the others go from {first} to {last}"
+        )
     if first is None or first == last:
         return []
     return [first + (last - first) * (number / slices) for number in range(1, slices)]
