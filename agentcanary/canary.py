@@ -74,7 +74,8 @@ class Canary:
     Attributes:
         config: The configuration.
         guard: Who is believed: the tokens of the configuration and the environment.
-        forcing: Who may force an arm.
+        forcing: Who may force an arm, or None.
+        pseudonym: What stands for a conversation id that a client sent, or None where ids are kept as they are.
         disabled: True where ``AGENTCANARY_DISABLED=1`` switches agentcanary off.
         registry: Agent objects by version.
         without: Requests without a usable conversation id in this process, by their problem.
@@ -92,14 +93,13 @@ class Canary:
         self.config = config
         self.registry = Registry(config.agent)
         self.clock: Clock = clock or SystemClock()
-        self.trust_header = config.security.trust_header
         self.cookie: SignedCookie | None = None
         self.without: Counter[str] = Counter()
         self.guard = Guard.configured(config.security, os.environ)
-        self.forcing = self._forcing(config.security.tester_secret)
+        self.forcing = self._forcing(None)
         self._pseudonyms: Pseudonyms | None = None
         # Nothing may be hashed with a key that other processes do not have: it would be another conversation there.
-        self._hashes_ids = config.privacy is Privacy.HASH
+        self.pseudonym: Callable[[str], str | None] | None = self._pseudonym if config.privacy is Privacy.HASH else None
         self.disabled = os.environ.get(_DISABLED, "") not in ("", "0")
         self._lock = threading.Lock()
         self._pid = 0
@@ -276,7 +276,7 @@ class Canary:
         Raises:
             StoreError: With ``privacy: hash``, while its key could not be read from the store.
         """
-        if not self._hashes_ids:
+        if self.pseudonym is None:
             return conversation_id
         if self._pseudonyms is None:
             self.start_blocking()
@@ -346,6 +346,21 @@ class Canary:
                 f"the store has not taken {name} of conversation {conversation_id!r} within {_STORED_WITHIN:g} s; "
                 "it is kept in the journal and follows"
             )
+
+    def dashboard(self) -> Starlette:
+        """The pages and the JSON API as an ASGI application: ``app.mount("/canary", canary.dashboard())``.
+
+        Behind the tokens of the configuration and the environment; needs the extra ``dashboard``.
+        """
+        from agentcanary.api import routes
+        from agentcanary.dashboard import Source, application
+
+        if self.guard.closed:
+            log.warning(
+                "agentcanary.dashboard_closed", agent=self.agent, remedy="set AGENTCANARY_TOKEN; agentcanary token"
+            )
+        source = Source(store=self.store, clock=self.clock, guard=self.guard, agent=self.agent, config=self.config)
+        return application(source, api=routes(self))
 
     def conversation(self, key: str) -> DirectTurn:
         """One turn of a conversation that is not HTTP: ``with canary.conversation(key) as turn:``, sync or async.
@@ -421,8 +436,18 @@ class Canary:
         """What traces show of a unit with ``telemetry.privacy: hash``."""
         return "" if self._pseudonyms is None else self._pseudonyms.known_as(unit)
 
-    def _forcing(self, secret: str | None) -> Forcing:
+    def _pseudonym(self, conversation_id: str) -> str | None:
+        """The pseudonym of an id that a client sent; None, and on stable, while its key is not known."""
+        if self._pseudonyms is None:
+            self.without_conversation("no_key")
+            return None
+        return self._pseudonyms.of(conversation_id)
+
+    def _forcing(self, secret: str | None) -> Forcing | None:
+        """Who may force an arm; None where nobody may, so that no request is looked at for it."""
         security = self.config.security
+        if not (security.testers or security.trust_header or security.trusted_peers):
+            return None
         return Forcing(
             self.agent, secret=secret, trust_header=security.trust_header, trusted_peers=security.trusted_peers
         )
@@ -456,7 +481,7 @@ class Canary:
             self.degraded("secrets", error)
             return False
         self._pseudonyms = secrets.ids
-        self.forcing = self._forcing(secrets.testers)
+        self.forcing = self._forcing(secrets.testers if self.config.security.testers else None)
         self._use_cookie(secrets.cookie)
         return True
 

@@ -10,7 +10,7 @@ import asyncio
 import os
 import secrets
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Protocol
 from weakref import WeakSet
@@ -29,11 +29,12 @@ from agentcanary.assignment import (
 from agentcanary.context import running
 from agentcanary.conversation import Finder, Problem, SignedCookie, find_user, is_browser
 from agentcanary.lifespan import Lifespan, Receive, Scope, Send
+from agentcanary.mounted import paths_of_ours
 from agentcanary.observe import HttpTurn, Sink, WebSocketTurn, with_cookie
 from agentcanary.outcomes import Record
 from agentcanary.pins import PinKeeper
+from agentcanary.security import Forcing
 from agentcanary.versions import ASGIApp, VersionApp
-from agentcanary_analysis.aggregates import Arm
 
 DISABLED = "AGENTCANARY_DISABLED"
 START_DEADLINE = 2.0
@@ -74,14 +75,17 @@ class Host(Sink, Protocol):
         user_finder: Where users are looked for with ``sticky_by: user``, else None.
         cookie: Our conversation cookie, or None when ids are not looked for there.
         pins: The pins.
-        trust_header: True when the header ``x-canary: true`` forces the canary.
+        forcing: Who may force an arm, or None when nobody may.
+        pseudonym: What stands for a conversation id, or None when ids are kept as they are. Itself it returns None
+            while it cannot tell.
     """
 
     finder: Finder
     user_finder: Finder | None
     cookie: SignedCookie | None
     pins: PinKeeper
-    trust_header: bool
+    forcing: Forcing | None
+    pseudonym: Callable[[str], str | None] | None
 
     @property
     def recorder(self) -> Queue:
@@ -152,6 +156,9 @@ class CanaryMiddleware:
         try:
             if not self._started:
                 await self._first_start()
+                if self._exclude and scope["path"].startswith(self._exclude):
+                    await self.app(scope, receive, send)
+                    return
             snapshots = host.snapshots
             view, fresh = snapshots.view, begun < snapshots.fresh_until
             now = host.clock()
@@ -165,8 +172,12 @@ class CanaryMiddleware:
             key = unit
             if unit is None or (host.user_finder is not None and view.sticky):
                 unit, key, receive, cookie = await self._find(scope, receive, unit)
-            if host.trust_header and _is_testers(scope):
-                assignment = force(view, unit or "", Arm.CANARY, bucket(view.salt, key or ""))
+            if host.pseudonym is not None and unit is not None:
+                key, unit = (None if key == unit else key), host.pseudonym(unit)
+                key = key or unit
+            arm = None if host.forcing is None else host.forcing.forced(scope, now=now)
+            if arm is not None:
+                assignment = force(view, unit or "", arm, bucket(view.salt, key or ""))
             elif unit is None or key is None:
                 assignment = on_stable(view, "", Reason.NO_CONVERSATION)
             else:
@@ -233,11 +244,11 @@ class CanaryMiddleware:
             await self._host.start()
         except Exception as error:  # noqa: BLE001 (an application must not fail to start because of us)
             self._host.degraded("start", error)
-        self._started = True
+        self._running = True
 
     async def stop(self) -> None:
         """Stop the canary. Raises nothing."""
-        self._started = False
+        self._started = self._running = False
         try:
             await self._host.stop()
         except Exception as error:  # noqa: BLE001 (as above)
@@ -291,7 +302,11 @@ class CanaryMiddleware:
         return served.app
 
     async def _first_start(self) -> None:
-        """Start at the first request, where no lifespan was run: in a mounted application, and after a fork."""
+        """Learn what of ours is mounted; start where no lifespan was run: in a mounted application, after a fork."""
+        self._exclude = tuple(dict.fromkeys([*self._exclude, *paths_of_ours(self.app)]))
+        if self._running:
+            self._started = True
+            return
         if self._starting is None or self._starting.get_loop() is not asyncio.get_running_loop():
             self._starting = asyncio.ensure_future(self.start())
         await asyncio.wait([self._starting], timeout=START_DEADLINE)
@@ -299,12 +314,8 @@ class CanaryMiddleware:
 
     def _forked(self) -> None:
         """Forget what does not live on in a forked process."""
-        self._started = False
+        self._started = self._running = False
         self._starting = None
-
-
-def _is_testers(scope: Scope) -> bool:
-    return any(name == b"x-canary" and value == b"true" for name, value in scope["headers"])
 
 
 def _after_fork() -> None:

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from agentcanary.api.application import application
+from agentcanary.api.application import application, routes
 from agentcanary.api.host import Host
 from agentcanary.api.problems import Problem, problem_of
 
-__all__ = ["Host", "Problem", "application", "problem_of"]
+__all__ = ["Host", "Problem", "application", "problem_of", "routes"]

@@ -14,6 +14,7 @@ from agentcanary.api.outcomes import OutcomeRoutes
 from agentcanary.api.problems import Problem, problem_of
 from agentcanary.api.rollouts import RolloutRoutes
 from agentcanary.errors import AgentCanaryError
+from agentcanary.mounted import is_ours
 
 log = structlog.get_logger("agentcanary")
 
@@ -41,7 +42,7 @@ def application(host: Host) -> Starlette:
     Args:
         host: The ``Canary``.
     """
-    return Starlette(
+    app = Starlette(
         routes=routes(host),
         exception_handlers={
             Problem: _answer,
@@ -51,6 +52,8 @@ def application(host: Host) -> Starlette:
             Exception: _answer,
         },
     )
+    is_ours(app)
+    return app
 
 
 async def _answer(request: Request, error: Exception) -> Response:

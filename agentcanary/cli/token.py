@@ -71,6 +71,8 @@ def for_testers(
     from agentcanary_analysis.aggregates import Arm
 
     with seat(config, create=True) as at:
+        if not at.config.security.testers:
+            raise ConfigError([f"{config}: security.testers is false: nobody would believe it; write testers: true"])
         secret = shared_secrets(at.config.security, os.environ, at.store).testers
         now = at.clock()
         try:

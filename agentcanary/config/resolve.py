@@ -69,6 +69,7 @@ def _security(section: SecuritySection) -> Security:
         trusted_peers=tuple(section.trusted_peers),
         cookie_secret=section.cookie_secret,
         id_secret=section.id_secret,
+        testers=section.testers,
         tester_secret=section.tester_secret,
         tokens=tuple(
             Token(name=token.name, scopes=frozenset(token.scopes), env=token.env, sha256=token.sha256)

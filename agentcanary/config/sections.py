@@ -239,6 +239,7 @@ class SecuritySection(Section):
     id_secret: Unstated[Secret] = Field(
         None, repr=False, description="The key of hashed conversation ids; else the store keeps one beside them."
     )
+    testers: Switch = Field(False, description="true: tokens of agentcanary tester force an arm until they expire.")
     tester_secret: Unstated[Secret] = Field(
         None, repr=False, description="Signs what agentcanary tester gives; else the store keeps one."
     )

@@ -114,7 +114,8 @@ class Security:
         trusted_peers: Addresses and networks from which it is believed, without ``trust_header``.
         cookie_secret: Signs our conversation cookie; None takes a random one that the store keeps.
         id_secret: The key of hashed conversation ids; None takes a random one that the store keeps beside them.
-        tester_secret: Signs the tokens with which testers force the canary; None takes one that the store keeps.
+        testers: True believes the signed tokens with which testers force an arm.
+        tester_secret: Signs those tokens; None takes one that the store keeps.
         tokens: For API, pages and outcomes, beside those of the environment.
     """
 
@@ -122,6 +123,7 @@ class Security:
     trusted_peers: tuple[str, ...] = ()
     cookie_secret: str | None = field(default=None, repr=False)
     id_secret: str | None = field(default=None, repr=False)
+    testers: bool = False
     tester_secret: str | None = field(default=None, repr=False)
     tokens: tuple[Token, ...] = ()
 

@@ -16,6 +16,7 @@ from agentcanary.clock import Clock
 from agentcanary.conversation import Finder, SignedCookie, finder
 from agentcanary.outcomes import Outcome, Record, RecordedTurn, TurnEnded, TurnStarted
 from agentcanary.pins import PinKeeper
+from agentcanary.security import Forcing
 from agentcanary.telemetry import Telemetry
 
 Message = MutableMapping[str, Any]
@@ -84,7 +85,8 @@ class FakeHost:
         self.finder: Finder = finder()
         self.user_finder: Finder | None = None
         self.cookie: SignedCookie | None = None
-        self.trust_header = False
+        self.forcing: Forcing | None = None
+        self.pseudonym: Callable[[str], str | None] | None = None
         self.telemetry = Telemetry("support", span="off")
         self.pins = PinKeeper(store, idle_after=1800.0, degraded=self.degraded)
         self.shown: RolloutView = VIEW

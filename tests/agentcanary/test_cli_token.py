@@ -16,6 +16,7 @@ from agentcanary.security import Guard, Scope
 from agentcanary_analysis.aggregates import Arm
 
 FILE = "agent: support\nstable: support-v1\ncanary: support-v2\n"
+TESTERS = "security: {testers: true}\n"
 
 
 def run(*arguments: str, code: int = 0) -> str:
@@ -45,7 +46,7 @@ def test_an_unknown_scope_is_named() -> None:
 
 def test_a_testers_token_is_believed_by_the_application_of_the_same_store(tmp_path: Path) -> None:
     file = tmp_path / "canary.yaml"
-    file.write_text(FILE)
+    file.write_text(FILE + TESTERS)
     made = json.loads(run("tester", "ann", "--expires", "1h", "--config", str(file), "--json"))
     canary = Canary.from_file(file)
     canary.start_blocking()
@@ -67,5 +68,11 @@ def test_a_testers_token_is_believed_by_the_application_of_the_same_store(tmp_pa
 )
 def test_a_testers_token_that_is_none_is_refused(tmp_path: Path, arguments: list[str], said: str) -> None:
     file = tmp_path / "canary.yaml"
-    file.write_text(FILE)
+    file.write_text(FILE + TESTERS)
     assert said in run("tester", "ann", *arguments, "--config", str(file), code=2)
+
+
+def test_a_testers_token_that_nobody_would_believe_is_not_made(tmp_path: Path) -> None:
+    file = tmp_path / "canary.yaml"
+    file.write_text(FILE)
+    assert "security.testers is false" in run("tester", "ann", "--config", str(file), code=2)

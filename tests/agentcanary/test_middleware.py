@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from agentcanary import current, current_version
 from agentcanary.assignment import Pin, Reason, bucket
@@ -16,7 +18,9 @@ from agentcanary.context import set_stable_version
 from agentcanary.conversation import Finder, Header, JsonField, SignedCookie, finder
 from agentcanary.errors import StoreError
 from agentcanary.middleware import CanaryMiddleware
+from agentcanary.mounted import is_ours
 from agentcanary.outcomes import TurnOutcome
+from agentcanary.security import Forcing, Pseudonyms
 from agentcanary_analysis.aggregates import Arm
 
 if TYPE_CHECKING:
@@ -173,7 +177,7 @@ class TestAssigning:
     def test_the_testers_header_forces_the_canary_where_it_is_trusted(
         self, host: FakeHost, agent: Agent, scope: MakeScope, exchange: MakeExchange, trusted: bool, version: str
     ) -> None:
-        host.trust_header = trusted
+        host.forcing = Forcing("support", secret=None, trust_header=trusted)
         unit = unit_on(host, Arm.STABLE)
         call(CanaryMiddleware(agent, canary=host), scope(unit, (b"x-canary", b"true")), exchange())
         assert agent.versions == [version]
@@ -182,9 +186,64 @@ class TestAssigning:
     def test_the_testers_header_must_say_true(
         self, host: FakeHost, agent: Agent, scope: MakeScope, exchange: MakeExchange
     ) -> None:
-        host.trust_header = True
+        host.forcing = Forcing("support", secret=None, trust_header=True)
         call(CanaryMiddleware(agent, canary=host), scope(unit_on(host, Arm.STABLE), (b"x-canary", b"1")), exchange())
         assert agent.versions == ["support-v1"]
+
+    @pytest.mark.parametrize("arm", list(Arm))
+    def test_a_testers_token_forces_its_arm_until_it_expires(
+        self, host: FakeHost, agent: Agent, scope: MakeScope, exchange: MakeExchange, arm: Arm
+    ) -> None:
+        forcing = host.forcing = Forcing("support", secret="0123456789abcdef")
+        now = host.clock()
+        other = next(one for one in Arm if one is not arm)
+        unit = unit_on(host, other)
+        for expires_at in (now + 60.0, now):
+            token = forcing.token("ann", arm, expires_at=expires_at, now=now - 1.0)
+            call(CanaryMiddleware(agent, canary=host), scope(unit, (b"x-canary", token.encode())), exchange())
+        assert agent.versions == [host.shown.version(arm), host.shown.version(other)]
+        assert [turn.assignment.excluded for turn in host.started] == ["forced", None]
+
+    def test_what_of_ours_is_mounted_is_no_turn(
+        self, host: FakeHost, agent: Agent, scope: MakeScope, exchange: MakeExchange
+    ) -> None:
+        set_stable_version("support", "support-v1")
+        ours = Agent("ours")
+        is_ours(ours)
+        app = Starlette(routes=[Mount("/canary", ours), Mount("/", agent)])
+        middleware = CanaryMiddleware(app, canary=host)
+        for path in ("/canary/outcomes", "/canary/rollouts", "/canary-chat"):
+            call(middleware, scope("c-1", path=path), exchange())
+        assert len(ours.versions) + len(agent.versions) == 3
+        assert [record.assignment.unit for record in host.started] == ["c-1"]
+
+
+class TestPrivacy:
+    def test_with_pseudonyms_no_raw_id_is_recorded(
+        self, host: FakeHost, agent: Agent, scope: MakeScope, exchange: MakeExchange
+    ) -> None:
+        host.pseudonym = Pseudonyms(b"0123456789abcdef").of
+        call(CanaryMiddleware(agent, canary=host), scope("customer-77"), exchange())
+        call(CanaryMiddleware(agent, canary=host), scope("customer-77"), exchange())
+        units = [record.assignment.unit for record in host.started]
+        assert units[0] == units[1] == host.pseudonym("customer-77")
+        assert "customer-77" not in repr(host.records) + repr(host.store.pins)
+
+    def test_an_id_that_looks_like_a_pseudonym_is_hashed_all_the_same(
+        self, host: FakeHost, agent: Agent, scope: MakeScope, exchange: MakeExchange
+    ) -> None:
+        host.pseudonym = Pseudonyms(b"0123456789abcdef").of
+        theirs = host.pseudonym("customer-77") or ""
+        call(CanaryMiddleware(agent, canary=host), scope(theirs), exchange())
+        assert host.started[0].assignment.unit != theirs
+
+    def test_without_the_key_a_conversation_is_on_stable_and_nowhere_else(
+        self, host: FakeHost, agent: Agent, scope: MakeScope, exchange: MakeExchange
+    ) -> None:
+        host.pseudonym = lambda _: None
+        call(CanaryMiddleware(agent, canary=host), scope(unit_on(host, Arm.CANARY)), exchange())
+        assert agent.versions == ["support-v1"]
+        assert [record.assignment.unit for record in host.started] == [""]
 
 
 class TestConversationIds:
