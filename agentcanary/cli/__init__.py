@@ -10,11 +10,13 @@ from typer.core import TyperGroup
 
 from agentcanary.cli import (
     actions,
+    calibrate,
     config,
     control,
     demo,
     doctor,
     explain,
+    migrate,
     plan,
     rollouts,
     starting,
@@ -55,7 +57,22 @@ app = typer.Typer(
     epilog="Exit codes: 0 done or promoted, 1 error, 2 a mistake in the call or the configuration, 10 rolled back, "
     "11 not decided yet.",
 )
-for group in (demo, config, plan, starting, status, watch, rollouts, explain, actions, control, doctor, token):
+for group in (
+    demo,
+    config,
+    plan,
+    calibrate,
+    starting,
+    status,
+    watch,
+    rollouts,
+    explain,
+    actions,
+    control,
+    doctor,
+    migrate,
+    token,
+):
     group.register(app)
 
 

@@ -189,7 +189,8 @@ def _store(value: object) -> object:
             return value
         case "sqlite":
             raise refused(f"must name a file that all workers share, with three slashes and no options; {remedy}")
-        case "postgresql+psycopg" if parts.hostname and len(parts.path) > 1 and port != 0:
+        # Several hosts to fail over to, or the folder of a socket, are named by the option ``host``.
+        case "postgresql+psycopg" if (parts.hostname or "host=" in parts.query) and len(parts.path) > 1 and port != 0:
             return value
         case "postgresql+psycopg":
             raise refused(f"must name a host and a database; {remedy}")

@@ -33,6 +33,9 @@ class Backend(Protocol):
     def open(self) -> Engines:
         """Create or migrate the store if needed, and connect."""
 
+    def schema(self) -> str | None:
+        """The schema version that the store has now, None for an empty one. Changes nothing."""
+
     def still_there(self) -> None:
         """Raise a ``StoreError`` when what is written would go nowhere."""
 

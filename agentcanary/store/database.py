@@ -74,6 +74,15 @@ class Database:
             if self._engines is None:
                 self._engines = self._backend.open()
 
+    def schema(self) -> str | None:
+        """The schema version that the store has, None for an empty one; looks without opening it.
+
+        Raises:
+            StoreError: If it cannot be reached.
+        """
+        with self._translated():
+            return self._backend.schema()
+
     def close(self) -> None:
         """Close all connections. The next use opens it again."""
         with self._lock:

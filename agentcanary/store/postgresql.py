@@ -69,24 +69,7 @@ class PostgreSQL:
         Raises:
             StoreRefusedError: If the driver is missing, or the database must not be used.
         """
-        options = {key: value for key, value in _CONNECT.items() if key not in self._url.query}
-        try:
-            engine = create_engine(
-                self._url,
-                connect_args=options,
-                # Single statements need no transaction; whoever wants one says so below.
-                isolation_level="AUTOCOMMIT",
-                pool_size=_POOL,
-                max_overflow=_POOL,
-                pool_timeout=1.0,
-                pool_use_lifo=True,
-            )
-        except ModuleNotFoundError as error:
-            raise StoreRefusedError(
-                f"store {self._name}: the driver is missing; install agentcanary[postgres]"
-            ) from error
-        event.listen(engine, "connect", _prepare)
-        event.listen(engine, "handle_error", self._mark_lost)
+        engine = self._engine()
         writing = engine.execution_options(isolation_level="READ COMMITTED")
         try:
             with engine.connect() as connection:
@@ -98,6 +81,15 @@ class PostgreSQL:
             raise
         reading = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         return Engines(engine, writing, reading)
+
+    def schema(self) -> str | None:
+        """See ``Backend``."""
+        engine = self._engine()
+        try:
+            with engine.connect() as connection:
+                return revision_of(connection)
+        finally:
+            engine.dispose()
 
     def still_there(self) -> None:
         """A server that is gone says so itself."""
@@ -119,6 +111,27 @@ class PostgreSQL:
         if state is not None:
             return state.startswith(_LOST)
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+    def _engine(self) -> Engine:
+        options = {key: value for key, value in _CONNECT.items() if key not in self._url.query}
+        try:
+            engine = create_engine(
+                self._url,
+                connect_args=options,
+                # Single statements need no transaction; whoever wants one says so.
+                isolation_level="AUTOCOMMIT",
+                pool_size=_POOL,
+                max_overflow=_POOL,
+                pool_timeout=1.0,
+                pool_use_lifo=True,
+            )
+        except ModuleNotFoundError as error:
+            raise StoreRefusedError(
+                f"store {self._name}: the driver is missing; install agentcanary[postgres]"
+            ) from error
+        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "handle_error", self._mark_lost)
+        return engine
 
     def _migrate(self, writing: Engine) -> None:
         with writing.begin() as connection:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool
 
 from agentcanary.errors import ConflictError, StoreError, StoreRefusedError
 from agentcanary.store.backend import Engines
@@ -83,6 +84,14 @@ class SQLite:
             raise
         self._identity = _identity(self._path)
         return Engines(engine, writing, engine.execution_options(begin="DEFERRED"))
+
+    def schema(self) -> str | None:
+        """See ``Backend``."""
+        if not self._path.exists():
+            return None
+        engine = create_engine(self._url, connect_args={"timeout": BUSY_TIMEOUT}, poolclass=NullPool)
+        with engine.connect() as connection:
+            return revision_of(connection)
 
     def still_there(self) -> None:
         """Notice a file that was deleted or replaced: SQLite would go on writing to nowhere.

@@ -18,6 +18,7 @@ from agentcanary.store.ingest import Ingest
 from agentcanary.store.leases import Leases
 from agentcanary.store.outbox import Outbox
 from agentcanary.store.pins import Pins
+from agentcanary.store.reading import Reading
 from agentcanary.store.receiving import Receiving
 from agentcanary.store.rollouts import Rollouts
 from agentcanary.store.schema import secrets
@@ -26,7 +27,7 @@ from agentcanary.store.workers import Workers
 from agentcanary_analysis.aggregates import Aggregates
 
 
-class Store(Rollouts, Pins, Aliases, Counting, Conversations, Receiving, Outbox, Leases, Workers):
+class Store(Rollouts, Pins, Aliases, Counting, Conversations, Receiving, Outbox, Reading, Leases, Workers):
     """Everything that is kept, for any number of workers.
 
     Safe to use from any thread, and after a fork. Cheap to make: it connects, creates and migrates on first use.
@@ -52,6 +53,10 @@ class Store(Rollouts, Pins, Aliases, Counting, Conversations, Receiving, Outbox,
     def open(self) -> None:
         """Create or migrate the store if needed, and connect; what the first use would do."""
         self._database.open()
+
+    def schema(self) -> str | None:
+        """The schema version that the store has now, None for an empty one; looks without opening it."""
+        return self._database.schema()
 
     def close(self) -> None:
         """Close all connections. The next use opens it again."""
