@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentcanary.assignment import Assignment, Reason
+    from agentcanary.calibration import Calibration, HistoryError, calibrate
     from agentcanary.canary import Canary
     from agentcanary.clock import AcceleratedClock, Clock, SystemClock
     from agentcanary.config import Config, load_config, parse_config
@@ -24,12 +25,14 @@ _WHERE = {
     "AgentCanaryError": "agentcanary.errors",
     "Arm": "agentcanary_analysis.aggregates",
     "Assignment": "agentcanary.assignment",
+    "Calibration": "agentcanary.calibration",
     "Canary": "agentcanary.canary",
     "CanaryMiddleware": "agentcanary.middleware",
     "Clock": "agentcanary.clock",
     "Config": "agentcanary.config",
     "ConfigError": "agentcanary.errors",
     "ConflictError": "agentcanary.errors",
+    "HistoryError": "agentcanary.calibration",
     "Judge": "agentcanary.outcomes",
     "Outcome": "agentcanary.outcomes",
     "Reason": "agentcanary.assignment",
@@ -37,6 +40,7 @@ _WHERE = {
     "SystemClock": "agentcanary.clock",
     "TransitionError": "agentcanary.errors",
     "TurnOutcome": "agentcanary.outcomes",
+    "calibrate": "agentcanary.calibration",
     "current": "agentcanary.context",
     "current_assignment": "agentcanary.context",
     "current_version": "agentcanary.context",
@@ -50,12 +54,14 @@ __all__ = [
     "AgentCanaryError",
     "Arm",
     "Assignment",
+    "Calibration",
     "Canary",
     "CanaryMiddleware",
     "Clock",
     "Config",
     "ConfigError",
     "ConflictError",
+    "HistoryError",
     "Judge",
     "Outcome",
     "Reason",
@@ -63,6 +69,7 @@ __all__ = [
     "SystemClock",
     "TransitionError",
     "TurnOutcome",
+    "calibrate",
     "current",
     "current_assignment",
     "current_version",
