@@ -5,8 +5,21 @@ from __future__ import annotations
 from agentcanary.store.batch import Batch, coalesce
 from agentcanary.store.conversations import Known, Part
 from agentcanary.store.outbox import Pending
+from agentcanary.store.reading import Delivery
 from agentcanary.store.rollouts import Revision, StoredLook
 from agentcanary.store.store import Store
 from agentcanary.store.workers import DEAD_AFTER, Worker
 
-__all__ = ["DEAD_AFTER", "Batch", "Known", "Part", "Pending", "Revision", "Store", "StoredLook", "Worker", "coalesce"]
+__all__ = [
+    "DEAD_AFTER",
+    "Batch",
+    "Delivery",
+    "Known",
+    "Part",
+    "Pending",
+    "Revision",
+    "Store",
+    "StoredLook",
+    "Worker",
+    "coalesce",
+]

@@ -105,7 +105,7 @@ class Outbox(StorePart):
                 id=f"{row.rollout}:{row.revision}:{row.position}",
                 agent=row.agent,
                 rollout=row.rollout,
-                effect=_effect(row.effect),
+                effect=stored_effect(row.effect),
                 created_at=row.created_at,
                 attempts=row.attempts,
                 error=row.error,
@@ -124,6 +124,7 @@ def _is(effect_id: str) -> Any:
         ) from None
 
 
-def _effect(stored: str) -> Effect:
+def stored_effect(stored: str) -> Effect:
+    """The effect that ``add_effects`` stored."""
     values = json.loads(stored)
     return Effect(**{**values, "kind": EffectKind(values["kind"])})

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from agentcanary.rollout import Effect, EffectKind
+from agentcanary.rollout import Effect
 from agentcanary.store.database import StorePart
+from agentcanary.store.outbox import stored_effect
 from agentcanary.store.rollouts import StoredLook
 from agentcanary.store.schema import looks, outbox
 
@@ -61,7 +62,7 @@ class Reading(StorePart):
             found = connection.execute(query).all()
         return [
             Delivery(
-                effect=_effect(row.effect),
+                effect=stored_effect(row.effect),
                 created_at=row.created_at,
                 done_at=row.done_at,
                 attempts=row.attempts,
@@ -69,8 +70,3 @@ class Reading(StorePart):
             )
             for row in found
         ]
-
-
-def _effect(stored: str) -> Effect:
-    values = json.loads(stored)
-    return Effect(**{**values, "kind": EffectKind(values["kind"])})
