@@ -158,8 +158,10 @@ class Plan:
             raise ValueError(f"weights must not fall from stage to stage, got {weights}")
         if weights[-1] != 1:
             raise ValueError(f"the last stage must have weight 1, got {weights[-1]}")
-        if not (0 < self.alpha < 1 and 0 < self.alpha_promote < 1):
-            raise ValueError(f"alpha must be between 0 and 1, got {self.alpha} and {self.alpha_promote}")
+        if not (0 < self.alpha < 0.5 and 0 < self.alpha_promote < 0.5):
+            raise ValueError(
+                f"alpha must be between 0 and 0.5, got {self.alpha} and {self.alpha_promote} (write 0.05 for 5 %)"
+            )
         known = {metric.name for metric in self.metrics}
         named = [*(c.metric for c in (*self.criteria, *self.promotion, *self.dry_run)), *self.on_fail]
         for name in named + [c.metric for s in self.stages for c in s.checks]:

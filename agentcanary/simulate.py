@@ -182,6 +182,8 @@ class SideBySide:
         runs: int,
         observe: Callable[[Rows, Rows, Decisions], None] | None = None,
     ) -> None:
+        # Freeze windows are hours of the week, and these rollouts begin at no hour of it.
+        plan = replace(plan, freeze=())
         self._plan, self._outcomes, self._observe = plan, outcomes, observe
         self._criteria, self._margins, self._check_lines = _lines(plan)
         rollout = new_rollout("simulated", "stable", "canary", plan, now=0.0, new_salt=b"simulated")

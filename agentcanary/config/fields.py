@@ -241,6 +241,7 @@ Weight = Annotated[Number, Field(ge=0, le=1)]
 Increase = Annotated[Number, Field(ge=0, lt=2)]
 Drop = Annotated[Number, Field(ge=0, lt=1)]
 Probability = Annotated[Number, Field(gt=0, lt=1)]
+ErrorBudget = Annotated[Number, Field(gt=0, lt=0.5)]
 Size = Annotated[Number, Field(ge=0, le=_LARGEST)]
 # YAML 1.1 reads a plain off as false.
 Span = Annotated[

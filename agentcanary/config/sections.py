@@ -16,6 +16,7 @@ from agentcanary.config.fields import (
     Count,
     Drop,
     Duration,
+    ErrorBudget,
     Floor,
     Hours,
     IdPlace,
@@ -278,8 +279,8 @@ class FileSection(Section):
     promotion: PromotionSection = PromotionSection()
     metrics: Annotated[list[MetricSection], Field(max_length=100)] = []
     horizon: Unstated[LongDuration] = Field(None, description="For every metric that states none; else 30m.")
-    alpha: Probability = Field(0.05, description="Budget for ever rolling back a canary within every boundary.")
-    alpha_promote: Unstated[Probability] = Field(
+    alpha: ErrorBudget = Field(0.05, description="Budget for ever rolling back a canary within every boundary.")
+    alpha_promote: Unstated[ErrorBudget] = Field(
         None, description="Budget for ever promoting a canary beyond some boundary; 0.05, or the preset's."
     )
     on_inconclusive: OnInconclusive = OnInconclusive.HOLD

@@ -128,7 +128,7 @@ def assess(
         alpha_promote: Budget for calling a metric safe that is beyond it.
 
     Raises:
-        ValueError: If the aggregates are impossible, or a budget is outside (0, 1).
+        ValueError: If the aggregates are impossible, or a budget is outside (0, 0.5).
     """
     # Loaded with the first look, in the controller's thread: the processes that serve requests need no scipy.
     from agentcanary_analysis.cells import cells_of
@@ -143,8 +143,8 @@ def assess(
     if not 0 <= weight <= 1:
         raise ValueError(f"weight must be between 0 and 1, got {weight} (write 0.05 for 5 %)")
     for name, budget in (("alpha", alpha), ("alpha_promote", alpha_promote)):
-        if not 0 < budget < 1:
-            raise ValueError(f"{name} must be between 0 and 1, got {budget} (write 0.05 for 5 %)")
+        if not 0 < budget < 0.5:
+            raise ValueError(f"{name} must be between 0 and 0.5, got {budget} (write 0.05 for 5 %)")
     line, cells = Line(metric, boundary), cells_of(aggregates, metric, boundary)
     return describe(
         cells,

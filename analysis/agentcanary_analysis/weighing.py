@@ -101,13 +101,13 @@ def budget(alpha: float, attempt: int) -> float:
     The first has all of it; the k-th restart gets ``alpha / (k (k + 1))``, and all restarts together ``alpha``.
 
     Raises:
-        ValueError: If ``alpha`` is outside (0, 1) or ``attempt`` is below 1.
+        ValueError: If ``alpha`` is outside (0, 0.5) or ``attempt`` is below 1.
 
     >>> [round(budget(0.05, attempt), 5) for attempt in (1, 2, 3, 4)]
     [0.05, 0.025, 0.00833, 0.00417]
     """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be between 0 and 1, got {alpha} (write 0.05 for 5 %)")
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"alpha must be between 0 and 0.5, got {alpha} (write 0.05 for 5 %)")
     if attempt < 1:
         raise ValueError(f"attempts are counted from 1, got {attempt}")
     restart = attempt - 1

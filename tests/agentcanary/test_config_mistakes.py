@@ -163,7 +163,12 @@ ONE_MISTAKE = {
     ),
     "alpha out of range": (
         NAMES + "alpha: 5",
-        "canary.yaml:4: alpha must be less than 1, got 5; write 0.05 for 5 %",
+        "canary.yaml:4: alpha must be less than 0.5, got 5; write 0.05 for 5 %",
+    ),
+    "alpha that is a confidence": (
+        NAMES + "alpha_promote: 0.95",
+        "canary.yaml:4: alpha_promote must be less than 0.5, got 0.95; write 0.05, the share of errors and not that of "
+        "right decisions",
     ),
     "alpha of zero": (
         NAMES + "alpha: 0",

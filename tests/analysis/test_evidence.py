@@ -447,7 +447,7 @@ def test_a_ratio_is_reported_and_not_judged() -> None:
 @pytest.mark.parametrize("name", ["alpha", "alpha_promote"])
 def test_a_budget_outside_0_and_1_is_refused(name: str) -> None:
     found = counted(ERROR_RATE, [(0.5, (10, 1), (10, 1))])
-    with pytest.raises(ValueError, match=rf"{name} must be between 0 and 1, got 5 \(write 0.05 for 5 %\)"):
+    with pytest.raises(ValueError, match=rf"{name} must be between 0 and 0.5, got 5 \(write 0.05 for 5 %\)"):
         assess(found, ERROR_RATE, ERRORS, weight=0.5, **{name: 5})
 
 
