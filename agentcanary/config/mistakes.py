@@ -134,7 +134,7 @@ def _range_remedy(value: object, context: dict[str, Any]) -> str:
     if top in (0.5, 1, 2) and isinstance(value, int | float) and 1 < value <= 100:
         return f"; {share_remedy(value)}"
     if top == 0.5 and isinstance(value, int | float) and 0.5 < value < 1:
-        return f"; write {1 - value:.2g}, the share of errors and not that of right decisions"
+        return f"; write {1 - value:.2g}, the share of wrong decisions"
     if context.get("ge") == 0 and isinstance(value, int | float) and value < 0:
         return f"; write {-value:g}" if value > -1 else "; write a number that is not negative"
     return ""

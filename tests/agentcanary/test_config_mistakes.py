@@ -167,8 +167,7 @@ ONE_MISTAKE = {
     ),
     "alpha that is a confidence": (
         NAMES + "alpha_promote: 0.95",
-        "canary.yaml:4: alpha_promote must be less than 0.5, got 0.95; write 0.05, the share of errors and not that of "
-        "right decisions",
+        "canary.yaml:4: alpha_promote must be less than 0.5, got 0.95; write 0.05, the share of wrong decisions",
     ),
     "alpha of zero": (
         NAMES + "alpha: 0",
