@@ -194,10 +194,9 @@ class Plan:
         """The line that a criterion draws, its metric's floor included."""
         return relative_boundary(self.metric(criterion.metric), criterion.margin)
 
-    def safe_boundary(self, criterion: Criterion) -> Boundary:
-        """The line within which a criterion's metric must be proven before the step to weight 1."""
-        tighter = next((margin for margin in self.promotion if margin.metric == criterion.metric), criterion)
-        return self.boundary(tighter)
+    def to_prove(self, criterion: Criterion) -> Criterion:
+        """What must be proven of a criterion's metric before the step to weight 1: the tighter margin, if there is one."""
+        return next((tighter for tighter in self.promotion if tighter.metric == criterion.metric), criterion)
 
     @property
     def proof_weight(self) -> float:

@@ -80,7 +80,7 @@ def in_data(config: Config) -> dict[str, Any]:
                 "metric": criterion.metric,
                 "margin": criterion.margin,
                 "floor": plan.metric(criterion.metric).floor,
-                "proven_margin": _proven(plan, criterion).margin,
+                "proven_margin": plan.to_prove(criterion).margin,
                 "text": boundary_in_words(plan, criterion, config.traffic.stable),
             }
             for criterion in plan.criteria
@@ -119,7 +119,7 @@ def boundary_in_words(plan: Plan, criterion: Criterion, stable: Mapping[str, flo
     known = stable.get(metric.name)
     text = f"{label(metric)}: judged against {_at(metric, plan.boundary(criterion), known)} "
     text += f"({_margin(metric, criterion.margin)})"
-    proven = _proven(plan, criterion)
+    proven = plan.to_prove(criterion)
     if proven.margin != criterion.margin:
         text += f"; weight 1 needs proof within {_at(metric, plan.boundary(proven), known)} "
         text += f"({_margin(metric, proven.margin)})"
@@ -133,10 +133,6 @@ def label(metric: Metric) -> str:
 
 def _target(target: Log | Webhook) -> str:
     return "log" if isinstance(target, Log) else f"webhook {shown_webhook(target.url)}"
-
-
-def _proven(plan: Plan, criterion: Criterion) -> Criterion:
-    return next((margin for margin in plan.promotion if margin.metric == criterion.metric), criterion)
 
 
 def _at(metric: Metric, boundary: Boundary, known: float | None) -> str:
