@@ -6,12 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentcanary.outcome_shapes.envelope import unwrapped
+from agentcanary.outcome_shapes.judges import deepeval
 from agentcanary.outcome_shapes.own import own
+from agentcanary.outcome_shapes.platforms import braintrust, langfuse, langsmith, mlflow, phoenix
 from agentcanary.outcome_shapes.reading import Reader, Refused, Reported, ShapeError, mapping
+from agentcanary.outcome_shapes.safety import guardrail, openai_moderation
+from agentcanary.outcome_shapes.thumbs import chainlit, chatkit
 
 OWN = "agentcanary"
 SHAPES: Mapping[str, Reader] = {
     OWN: own,
+    "langfuse": langfuse,
+    "phoenix": phoenix,
+    "braintrust": braintrust,
+    "langsmith": langsmith,
+    "mlflow": mlflow,
+    "deepeval": deepeval,
+    "openai-moderation": openai_moderation,
+    "guardrail": guardrail,
+    "chatkit": chatkit,
+    "chainlit": chainlit,
 }
 MAX_ITEMS = 1000
 
@@ -61,6 +75,8 @@ def _read(item: object, reader: Reader, headers: Mapping[str, str] | None) -> li
     # One event may carry several outcomes, in data that is a list or by its shape.
     several: list[Any] = data if isinstance(data, list) and event_id is not None else [data]
     outcomes = [outcome for one in several for outcome in reader(mapping(one, "the item"))]
+    if not outcomes:
+        raise ShapeError("it holds no outcome")
     if event_id is None:
         return outcomes
     single = len(outcomes) == 1
