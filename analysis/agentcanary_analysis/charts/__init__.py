@@ -13,7 +13,7 @@ from agentcanary_analysis.charts.forest import forest
 from agentcanary_analysis.charts.latency import latency_distributions
 from agentcanary_analysis.charts.profiles import by_hour, by_weekday, detection_curve
 from agentcanary_analysis.charts.split import sample_ratio, weight_over_time
-from agentcanary_analysis.charts.theme import Palette, Theme, palette
+from agentcanary_analysis.charts.theme import Palette, Theme, css_variables, palette
 
 __all__ = [
     "Compared",
@@ -26,6 +26,7 @@ __all__ = [
     "by_hour",
     "by_weekday",
     "compared",
+    "css_variables",
     "describe",
     "detection_curve",
     "evidence_over_time",

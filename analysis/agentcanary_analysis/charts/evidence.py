@@ -10,7 +10,7 @@ import altair as alt
 
 from agentcanary_analysis.analysis_result import EvidencePoint, Scale
 from agentcanary_analysis.charts.axes import counts, times
-from agentcanary_analysis.charts.figure import drawn, finished
+from agentcanary_analysis.charts.figure import Sheet, finished
 from agentcanary_analysis.charts.theme import Palette, palette
 from agentcanary_analysis.figures import e_value
 
@@ -45,8 +45,10 @@ def evidence_over_time(
     rows = [row for point in _thinned(points) for row in _rows(point, scale, timed=timed)]
     if not rows:
         raise ValueError(f"evidence over time needs a look with evidence, got {len(points)} without")
+    sheet = Sheet()
     return finished(
-        _layers(rows, palette(theme), scale, timed=timed, one_boundary=_one_boundary(points)),
+        sheet,
+        _layers(sheet, rows, palette(theme), scale, timed=timed, one_boundary=_one_boundary(points)),
         theme=theme,
         title=f"Evidence over time: {name}" if title is None else title,
         subtitle=proof_lines(points) if title is None or title else "",
@@ -64,7 +66,7 @@ def proof_lines(points: Sequence[EvidencePoint]) -> str:
 
 
 def _layers(
-    rows: list[dict[str, Any]], colours: Palette, scale: Scale, *, timed: bool, one_boundary: bool
+    sheet: Sheet, rows: list[dict[str, Any]], colours: Palette, scale: Scale, *, timed: bool, one_boundary: bool
 ) -> list[alt.Chart]:
     x = (
         times("at", "Time of the look")
@@ -91,7 +93,7 @@ def _layers(
         alt.Tooltip("written:N", title="Evidence"),
         alt.Tooltip("needed:N", title="Proven at"),
     ]
-    base = drawn(rows).encode(x=x, color=colour)
+    base = sheet.over(rows).encode(x=x, color=colour)
     boundaries = [
         base.transform_filter(f"datum.side == '{side}'")
         .mark_line(strokeDash=_DASHES[side], strokeWidth=1.5)
@@ -99,7 +101,7 @@ def _layers(
         for side in (drawn_sides[:1] if one_boundary else drawn_sides)
     ]
     names = [
-        drawn([end])
+        sheet.over([end])
         .mark_text(
             align="right",
             dx=-7,
@@ -119,7 +121,7 @@ def _layers(
         *boundaries,
         base.mark_line(strokeWidth=2).encode(y=y("level")),
         base.mark_point(size=50, filled=True, opacity=0).encode(y=y("level"), tooltip=tip),
-        drawn(ends)
+        sheet.over(ends)
         .mark_point(size=55, filled=True, opacity=1)
         .encode(x=x, y=y("level"), color=colour, shape=shape, tooltip=tip),
         *names,

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 import altair as alt
+import vl_convert
 
-from agentcanary_analysis.charts.theme import palette, vega_config
+from agentcanary_analysis.charts.theme import palette, variable_of, vega_config
 
 _OPENING = re.compile(r"<svg\b[^>]*>")
 # Roles inside the picture would be read out one mark at a time; the description says it in a sentence.
 _INNER_ROLES = re.compile(r'\s(?:role|aria-roledescription|aria-label|aria-hidden)="[^"]*"')
+_COLOUR = re.compile(r'="(#[0-9a-f]{6})"')
+# The renderer knows several; this is the one that the charts are written in.
+_VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 # Marks that only carry a tooltip: a picture has none.
 _UNSEEN = re.compile(r'<path\b[^>]*\sopacity="0"[^>]*(?:/>|></path>)')
 
 
-def drawn(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
-    """A chart without marks over these rows, which it holds itself."""
-    return alt.Chart(alt.InlineData(values=[dict(row) for row in rows]))
+class Sheet:
+    """The rows that the layers of one chart are drawn from, held by name: the chart has everything in it, once."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+
+    def over(self, rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
+        """A chart without marks over these rows."""
+        name = f"rows{len(self.rows)}"
+        self.rows[name] = [dict(row) for row in rows]
+        return alt.Chart(alt.NamedData(name=name))
 
 
 def finished(
+    sheet: Sheet,
     layers: Sequence[alt.Chart],
     *,
     theme: str,
@@ -37,6 +49,7 @@ def finished(
     """A chart with its title, its size, its theme and its text alternative.
 
     Args:
+        sheet: Their rows.
         layers: The marks, from the back to the front.
         theme: ``light`` or ``dark``.
         title: What it shows; empty for a page that says it in a heading.
@@ -47,15 +60,16 @@ def finished(
     """
     if not 200 <= width <= 4000:
         raise ValueError(f"a chart is 200 to 4000 pixels wide, got {width}")
-    config = vega_config(palette(theme))
-    autosize = alt.AutoSizeParams(type="fit-x", contains="padding")
-    done = alt.LayerChart(layer=list(layers)).properties(
-        width=width, height=height, autosize=autosize, description=description, config=alt.Config.from_dict(config)
+    return alt.LayerChart(
+        layer=list(layers),
+        datasets=sheet.rows,
+        title=alt.TitleParams(title, subtitle=subtitle) if title else alt.Undefined,
+        description=description,
+        width=width,
+        height=height,
+        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+        config=vega_config(palette(theme)),
     )
-    if title:
-        wrapped = alt.TitleParams(title, subtitle=subtitle) if subtitle else alt.TitleParams(title)
-        done = done.properties(title=wrapped)
-    return done
 
 
 def describe(chart: alt.LayerChart) -> str:
@@ -68,21 +82,26 @@ def describe(chart: alt.LayerChart) -> str:
     return str(chart.description)
 
 
-def to_svg(chart: alt.LayerChart, *, transparent: bool = False) -> str:
+def to_svg(chart: alt.LayerChart, *, transparent: bool = False, variables: bool = False) -> str:
     """The chart as an SVG element, made without a network; it holds no script and no inline style.
 
     Args:
         chart: From this package.
         transparent: True leaves the surface to the page.
+        variables: True leaves the colours to the page, as CSS variables: one drawing for light and dark pages. See
+            ``css_variables``.
     """
-    shown = chart.properties(background="transparent") if transparent else chart
-    buffer = io.StringIO()
-    shown.save(buffer, format="svg")
-    svg = _UNSEEN.sub("", _INNER_ROLES.sub("", buffer.getvalue()))
-    described = escape(describe(chart), quote=True)
+    spec = _spec(chart)
+    if transparent:
+        spec["background"] = "transparent"
+    svg = _UNSEEN.sub("", _INNER_ROLES.sub("", vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE)))
+    if variables:
+        names = variable_of()
+        svg = _COLOUR.sub(lambda found: f'="var({names[found[1]]})"' if found[1] in names else found[0], svg)
     opening = _OPENING.search(svg)
     if opening is None:
         raise RuntimeError(f"vl-convert made no SVG but {svg[:80]!r}")
+    described = escape(describe(chart), quote=True)
     first = opening[0].removesuffix(">") + f' role="img" aria-label="{described}">'
     return svg[: opening.start()] + first + svg[opening.end() :]
 
@@ -94,9 +113,13 @@ def to_png(chart: alt.LayerChart, *, scale: float = 2.0) -> bytes:
         chart: From this package.
         scale: Pixels of the picture for each pixel of the chart.
     """
-    buffer = io.BytesIO()
-    chart.save(buffer, format="png", scale_factor=scale)
-    return buffer.getvalue()
+    return vl_convert.vegalite_to_png(_spec(chart), vl_version=_VEGA_LITE, scale=scale)
+
+
+def _spec(chart: alt.LayerChart) -> dict[str, Any]:
+    # Validated by the tests: here it would double the time.
+    spec: dict[str, Any] = chart.to_dict(validate=False)
+    return spec
 
 
 class Figure:

@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 
 from agentcanary_analysis.charts.data import Compared
-from agentcanary_analysis.charts.figure import drawn, finished
+from agentcanary_analysis.charts.figure import Sheet, finished
 from agentcanary_analysis.charts.theme import Palette, palette
 from agentcanary_analysis.figures import change
 from agentcanary_analysis.metrics import Direction
@@ -50,7 +50,8 @@ def forest(
     ticks = [tick for tick in _TICKS if low <= tick <= high]
     for row in rows:
         _clip(row, low, high)
-    base = drawn(rows)
+    sheet = Sheet()
+    base = sheet.over(rows)
     axis = alt.Axis(
         values=ticks,
         labelExpr="(datum.value > 0 ? '+' : datum.value < 0 ? '−' : '') + format(abs(datum.value) * 100, '.0f') + ' %'",
@@ -85,7 +86,7 @@ def forest(
             y2="track_bottom:Q",
             tooltip=tip,
         ),
-        drawn([{"at": tick, **_track(number)} for number in range(len(rows)) for tick in ticks])
+        sheet.over([{"at": tick, **_track(number)} for number in range(len(rows)) for tick in ticks])
         .mark_rule()
         .encode(
             x=x("at"),
@@ -119,6 +120,7 @@ def forest(
         ),
     ]
     return finished(
+        sheet,
         layers,
         theme=theme,
         title=title,

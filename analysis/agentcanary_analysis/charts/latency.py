@@ -10,7 +10,7 @@ import altair as alt
 
 from agentcanary_analysis.aggregates import Arm
 from agentcanary_analysis.charts.axes import shares
-from agentcanary_analysis.charts.figure import drawn, finished
+from agentcanary_analysis.charts.figure import Sheet, finished
 from agentcanary_analysis.charts.theme import palette
 from agentcanary_analysis.figures import count, value
 from agentcanary_analysis.histogram import INFINITE_BIN, edge
@@ -95,8 +95,9 @@ def latency_distributions(
         share = shares("Share of conversations", tickCount=4)
         return alt.Y(f"{field}:Q", scale=alt.Scale(domain=[0, top * 1.4], nice=False), axis=share, stack=None)
 
-    base = drawn(rows).encode(x=x(), color=colour)
-    quantiles = drawn(marks).encode(color=colour)
+    sheet = Sheet()
+    base = sheet.over(rows).encode(x=x(), color=colour)
+    quantiles = sheet.over(marks).encode(color=colour)
     tip = [
         alt.Tooltip("arm:N", title="Arm"),
         alt.Tooltip("at:Q", title=f"From ({unit})", format=".3g"),
@@ -117,6 +118,7 @@ def latency_distributions(
     never = {arm: bins.get(INFINITE_BIN, 0) for arm, bins in arms.items() if bins.get(INFINITE_BIN)}
     described += [f"{count(n)} of {arm} never ended" for arm, n in never.items()]
     return finished(
+        sheet,
         layers,
         theme=theme,
         title=title,

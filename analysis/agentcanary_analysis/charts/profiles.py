@@ -9,7 +9,7 @@ import altair as alt
 
 from agentcanary_analysis.charts.axes import shares
 from agentcanary_analysis.charts.data import Detected, ProfilePoint
-from agentcanary_analysis.charts.figure import drawn, finished
+from agentcanary_analysis.charts.figure import Sheet, finished
 from agentcanary_analysis.charts.theme import palette
 from agentcanary_analysis.figures import value
 from agentcanary_analysis.metrics import Kind
@@ -51,7 +51,8 @@ def by_hour(
     )
     colours = palette(theme)
     y = _values(rows, name, kind, unit)
-    base = drawn(rows).encode(x=x, tooltip=_tip())
+    sheet = Sheet()
+    base = sheet.over(rows).encode(x=x, tooltip=_tip())
     layers: list[alt.Chart] = [
         base.transform_filter("datum.low != null")
         .mark_area(color=colours.stable, opacity=0.18, interpolate="monotone")
@@ -60,6 +61,7 @@ def by_hour(
         base.mark_point(color=colours.stable, size=28, filled=True, opacity=1).encode(y=y("value")),
     ]
     return finished(
+        sheet,
         layers,
         theme=theme,
         title=f"{name} by hour of the day" if title is None else title,
@@ -97,7 +99,8 @@ def by_weekday(
     x = alt.X("slot_name:N", sort=list(DAYS), axis=alt.Axis(title="Day of the week (UTC)", labelAngle=0, grid=False))
     colours = palette(theme)
     y = _values(rows, name, kind, unit)
-    base = drawn(rows).encode(x=x, tooltip=_tip())
+    sheet = Sheet()
+    base = sheet.over(rows).encode(x=x, tooltip=_tip())
     layers: list[alt.Chart] = [
         base.transform_filter("datum.low != null")
         .mark_rule(color=colours.stable, strokeWidth=3, strokeCap="round", opacity=0.45)
@@ -105,6 +108,7 @@ def by_weekday(
         base.mark_point(color=colours.stable, size=70, filled=True, opacity=1).encode(y=y("value")),
     ]
     return finished(
+        sheet,
         layers,
         theme=theme,
         title=f"{name} by day of the week" if title is None else title,
@@ -172,15 +176,16 @@ def detection_curve(
         alt.Tooltip("written:N", title="Taken back"),
         alt.Tooltip("replays:Q", title="Replays", format=","),
     ]
-    base = drawn(rows).encode(x=x("ratio"), tooltip=tip)
+    sheet = Sheet()
+    base = sheet.over(rows).encode(x=x("ratio"), tooltip=tip)
     layers: list[alt.Chart] = [
         base.mark_area(color=colours.harm, opacity=0.18).encode(y=y("low"), y2="high:Q"),
-        drawn([{"wanted": wanted}]).mark_rule(color=colours.faint, strokeDash=[4, 4]).encode(y=y("wanted")),
+        sheet.over([{"wanted": wanted}]).mark_rule(color=colours.faint, strokeDash=[4, 4]).encode(y=y("wanted")),
         base.mark_line(color=colours.harm, strokeWidth=2).encode(y=y("share")),
         base.mark_point(color=colours.harm, size=50, filled=True, opacity=1).encode(y=y("share")),
     ]
     if margin is not None and domain[0] <= 1 + margin <= domain[1]:
-        boundary = drawn([{"margin": 1 + margin, "name": "boundary"}]).encode(x=x("margin"))
+        boundary = sheet.over([{"margin": 1 + margin, "name": "boundary"}]).encode(x=x("margin"))
         layers += [
             boundary.mark_rule(color=colours.ink, strokeDash=[1, 3], strokeWidth=2),
             boundary.mark_text(align="left", dx=4, dy=8, baseline="top", color=colours.faint).encode(
@@ -189,6 +194,7 @@ def detection_curve(
         ]
     told = "; ".join(f"× {row['ratio']:g} {row['written']}" for row in rows)
     return finished(
+        sheet,
         layers,
         theme=theme,
         title=f"Harm that would be found: {name}" if title is None else title,

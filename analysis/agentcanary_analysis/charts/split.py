@@ -10,7 +10,7 @@ import altair as alt
 
 from agentcanary_analysis.charts.axes import shares, times
 from agentcanary_analysis.charts.data import Split
-from agentcanary_analysis.charts.figure import drawn, finished
+from agentcanary_analysis.charts.figure import Sheet, finished
 from agentcanary_analysis.charts.theme import palette
 from agentcanary_analysis.figures import count
 from agentcanary_analysis.proportion_intervals import wilson_interval
@@ -74,7 +74,8 @@ def sample_ratio(
         alt.Tooltip("share:Q", title="Canary", format=".2%"),
         alt.Tooltip("said:N", title="Conversations"),
     ]
-    base = drawn(rows)
+    sheet = Sheet()
+    base = sheet.over(rows)
     layers: list[alt.Chart] = [
         base.mark_rule(strokeWidth=3, strokeCap="round", color=colours.canary).encode(
             x=x("low"), x2="high", y=y("middle"), tooltip=tip
@@ -91,6 +92,7 @@ def sample_ratio(
         ),
     ]
     return finished(
+        sheet,
         layers,
         theme=theme,
         title=title,
@@ -139,8 +141,9 @@ def weight_over_time(
         alt.Tooltip("at:T", title="From", format="%Y-%m-%d %H:%M"),
         alt.Tooltip("weight:Q", title="Weight", format=".1%"),
     ]
-    base = drawn(rows).encode(x=x, y=y)
-    begun = drawn(rows[:-1]).encode(x=x, y=y, tooltip=tip)
+    sheet = Sheet()
+    base = sheet.over(rows).encode(x=x, y=y)
+    begun = sheet.over(rows[:-1]).encode(x=x, y=y, tooltip=tip)
     layers: list[alt.Chart] = [
         base.mark_area(interpolate="step-after", color=colours.canary, opacity=0.18),
         base.mark_line(interpolate="step-after", color=colours.canary, strokeWidth=2),
@@ -148,6 +151,7 @@ def weight_over_time(
     ]
     ladder = ", then ".join(f"{weight * 100:g} %" for _, weight in steps)
     return finished(
+        sheet,
         layers,
         theme=theme,
         title=title,

@@ -105,6 +105,35 @@ def palette(theme: Theme | str) -> Palette:
         raise ValueError(f"a chart's theme is light or dark, got {theme!r}") from None
 
 
+def css_variables(theme: Theme | str) -> str:
+    """The colours of a theme as CSS declarations, for a page that shows ``to_svg(chart, variables=True)``.
+
+    >>> css_variables("light").splitlines()[0]
+    '--chart-surface: #ffffff;'
+    """
+    return "\n".join(f"{variable}: {colour};" for variable, colour in _named(palette(theme)).items())
+
+
+def variable_of() -> dict[str, str]:
+    """The CSS variable of every colour of every theme, by its hexadecimal code.
+
+    >>> variable_of()["#1c2430"], variable_of()["#e8edf3"]
+    ('--chart-ink', '--chart-ink')
+    """
+    return {
+        # The first name wins where two roles share a colour, which they do in all themes or in none.
+        colour: variable
+        for theme in Theme
+        for variable, colour in reversed(_named(palette(theme)).items())
+    }
+
+
+def _named(colours: Palette) -> dict[str, str]:
+    roles = ("surface", "ink", "faint", "line", "stable", "canary", "harm", "safe")
+    named = {f"--chart-{role}": str(getattr(colours, role)) for role in roles}
+    return named | {f"--chart-{status.replace('_', '-')}": colour for status, colour in colours.status.items()}
+
+
 def vega_config(colours: Palette) -> dict[str, Any]:
     """The Vega-Lite configuration that every chart shares.
 

@@ -10,8 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from agentcanary_analysis.analysis_result import AnalysisResult
-from agentcanary_analysis.charts import describe, to_svg
-from agentcanary_analysis.charts.theme import Theme, palette
+from agentcanary_analysis.charts import Theme, css_variables, describe, to_svg
 from agentcanary_analysis.report.course import Course
 from agentcanary_analysis.report.methods import methods
 from agentcanary_analysis.report.pictures import Picture, forest_picture, further_pictures
@@ -37,18 +36,12 @@ def page(result: AnalysisResult, course: Course | None = None) -> str:
         result: What was found.
         course: How the rollout went, if it was one.
     """
-    forest = [_drawn(forest_picture(result, theme=theme), theme) for theme in Theme]
-    further = zip(
-        *([_drawn(picture, theme) for picture in further_pictures(result, course, theme=theme)] for theme in Theme),
-        strict=True,
-    )
     return _rendered(
         "report.html.jinja",
         **_words(result, course),
-        light=palette(Theme.LIGHT),
-        dark=palette(Theme.DARK),
-        forest=forest if all(forest) else None,
-        figures=list(further),
+        colours={theme.value: css_variables(theme) for theme in Theme},
+        forest=_drawn(forest_picture(result, theme=Theme.LIGHT)),
+        figures=[_drawn(picture) for picture in further_pictures(result, course, theme=Theme.LIGHT)],
     )
 
 
@@ -82,12 +75,12 @@ def _words(result: AnalysisResult, course: Course | None) -> dict[str, Any]:
     }
 
 
-def _drawn(picture: Picture | None, theme: Theme) -> dict[str, Any] | None:
+def _drawn(picture: Picture | None) -> dict[str, Any] | None:
     if picture is None:
         return None
     # The drawing escapes what it shows and holds no script: it may stand in the page as it is.
-    svg = Markup(to_svg(picture.chart, transparent=True))
-    return {"heading": picture.heading, "caption": picture.caption, "svg": svg, "theme": theme.value}
+    svg = Markup(to_svg(picture.chart, transparent=True, variables=True))
+    return {"heading": picture.heading, "caption": picture.caption, "svg": svg}
 
 
 def _rendered(template: str, **values: Any) -> str:

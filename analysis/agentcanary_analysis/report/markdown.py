@@ -71,7 +71,7 @@ def _lines(result: AnalysisResult, course: Course | None) -> Iterator[str]:
         yield ""
         yield from _table(
             ("Epoch", "Weight", "Stable", "Canary"),
-            [(str(e.number), f"{e.weight:g}", f"{e.stable:,}", f"{e.canary:,}") for e in result.epochs],
+            [(e.label or str(e.number), f"{e.weight:g}", f"{e.stable:,}", f"{e.canary:,}") for e in result.epochs],
         )
     if result.notes:
         yield ""

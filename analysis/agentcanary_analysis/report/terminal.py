@@ -56,7 +56,9 @@ def terminal(result: AnalysisResult, course: Course | None = None) -> Iterator[R
         yield table
         yield Text()
     for row in rows:
-        yield Text.assemble((row.check, "bold"), f": {row.reason or row.word}")
+        # What the verdict has said already is not said again.
+        told_above = any(row.reason in reason for reason in result.reasons)
+        yield Text.assemble((row.check, "bold"), f": {row.word if told_above or not row.reason else row.reason}")
         said = (f"stable {row.stable}   canary {row.canary}", *row.evidence, row.needs)
         yield from (_indented(line) for line in said if line)
         yield from (_indented(note, "dim") for note in row.notes)
