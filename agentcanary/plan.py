@@ -195,7 +195,7 @@ class Plan:
         return relative_boundary(self.metric(criterion.metric), criterion.margin)
 
     def to_prove(self, criterion: Criterion) -> Criterion:
-        """What must be proven of a criterion's metric before the step to weight 1: the tighter margin, if there is one."""
+        """What must be proven of a metric before the step to weight 1: the tighter margin, where there is one."""
         return next((tighter for tighter in self.promotion if tighter.metric == criterion.metric), criterion)
 
     @property

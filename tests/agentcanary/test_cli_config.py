@@ -164,7 +164,7 @@ def test_validate_prints_every_mistake_on_stderr(folder: Path) -> None:
     assert refused.stdout == ""
     assert refused.stderr.splitlines() == [
         "canary.yaml:1: stable is missing; write stable: support-v1",
-        "canary.yaml:2: alpha must be less than 1, got 5; write 0.05 for 5 %",
+        "canary.yaml:2: alpha must be less than 0.5, got 5; write 0.05 for 5 %",
     ]
 
 
@@ -178,7 +178,7 @@ def test_validate_prints_data_only_for_json(folder: Path) -> None:
     assert refused.exit_code == 2
     assert json.loads(refused.stdout) == {
         "valid": False,
-        "mistakes": ["canary.yaml:4: alpha must be less than 1, got 5; write 0.05 for 5 %"],
+        "mistakes": ["canary.yaml:4: alpha must be less than 0.5, got 5; write 0.05 for 5 %"],
     }
 
 
