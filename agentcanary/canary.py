@@ -498,7 +498,9 @@ def journals_folder(config: Config) -> Path:
     if database.get_backend_name() == "sqlite" and database.database:
         return Path(f"{database.database}.journals")
     beside = config.file.parent if config.file is not None else Path.cwd()
-    return beside / ".agentcanary" / "journals"
+    # What waits for one database must never be adopted for another one.
+    which = blake2b(database.set(password=None).render_as_string().encode(), digest_size=6).hexdigest()
+    return beside / ".agentcanary" / f"{database.database or 'store'}-{which}.journals"
 
 
 def configuration_hash(config: Config) -> str:

@@ -15,12 +15,13 @@ from typing import Any
 import structlog
 
 from agentcanary.clock import Clock
+from agentcanary.courier import Courier, Lane
 from agentcanary.effects.delivery import deliver
 from agentcanary.effects.notifications import Notifier
 from agentcanary.errors import ConflictError
 from agentcanary.looking import counted_metrics, findings_of
 from agentcanary.plan import Plan
-from agentcanary.rollout import Audit, Phase, Rollout, Transition, Verdict
+from agentcanary.rollout import Audit, EffectKind, Phase, Rollout, Transition, Verdict
 from agentcanary.security import new_salt
 from agentcanary.state_machine import Drain, Look, advance, new_rollout, should_start
 from agentcanary.store import DEAD_AFTER, Store
@@ -32,6 +33,8 @@ log = structlog.get_logger("agentcanary")
 
 LEASE = 15.0
 KEEP_LOOK_EVERY = 60.0
+# Real seconds that the end of a worker waits for a delivery under way.
+_FAREWELL = 2.0
 
 
 class Controller:
@@ -72,8 +75,16 @@ class Controller:
         self._notify = notify
         self._on_verdict = on_verdict
         self._kept: tuple[tuple[str, Verdict], float] | None = None
+        self._holds = False
 
     def tick(self) -> Transition | None:
+        """One look, and the delivery of what it caused; see ``look``."""
+        transition = self.look()
+        for kind in EffectKind:
+            self.deliver(kind)
+        return transition
+
+    def look(self) -> Transition | None:
         """One look; None when another worker holds the lease or there is nothing to look at.
 
         Raises:
@@ -81,17 +92,22 @@ class Controller:
         """
         now = self._clock()
         fence = self._store.acquire(self._agent, self._owner, now, ttl=LEASE * self._clock.speed)
+        self._holds = fence is not None
         if fence is None:
             return None
         rollout = self._store.current(self._agent)
         if should_start(self._store.rollouts(self._agent), stable=self._stable, canary=self._canary):
             rollout = self._start(now)
-        transition = None if rollout is None else self._look(rollout, now, fence)
-        deliver(self._store, self._notify, agent=self._agent, now=now)
-        return transition
+        return None if rollout is None else self._look(rollout, now, fence)
+
+    def deliver(self, kind: EffectKind) -> None:
+        """Try every effect of a kind that is due, if the last look found that this worker holds the lease."""
+        if self._holds:
+            deliver(Lane(self._store, kind), self._notify, agent=self._agent, now=self._clock())
 
     def release(self) -> None:
         """Give the lease back, so that another worker need not wait for it to run out."""
+        self._holds = False
         self._store.release(self._agent, self._owner)
 
     def _start(self, now: float) -> Rollout:
@@ -153,6 +169,8 @@ class Controller:
 class ControlThread:
     """Lets a controller look every now and then, in a thread of its own. A failed look is logged, and comes again.
 
+    Every kind of effect is delivered by a thread of its own: a receiver that hangs delays neither a look nor a weight.
+
     Args:
         controller: The controller.
         every: Real seconds between two looks.
@@ -167,6 +185,7 @@ class ControlThread:
         self._on_failure = on_failure
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._couriers: list[Courier] = []
         self._pid = 0
 
     def start(self) -> None:
@@ -175,6 +194,7 @@ class ControlThread:
             return
         self._pid = os.getpid()
         self._ended = threading.Event()
+        self._couriers = [Courier(kind, self._controller.deliver, self._on_failure) for kind in EffectKind]
         self._thread = threading.Thread(target=self._run, name="agentcanary-controller", daemon=True)
         self._thread.start()
 
@@ -183,11 +203,15 @@ class ControlThread:
         self._ended.set()
         if self._thread is not None and self._pid == os.getpid():
             self._thread.join(timeout=10.0)
+            for courier in self._couriers:
+                courier.wait(_FAREWELL)
         self._thread, self._pid = None, 0
 
     def _run(self) -> None:
         while True:
-            self._safely(self._controller.tick)
+            self._safely(self._controller.look)
+            for courier in self._couriers:
+                courier.go()
             if self._ended.wait(self._every):
                 break
         self._safely(self._controller.release)

@@ -328,7 +328,7 @@ def test_the_thread_goes_on_after_a_failed_look_and_counts_no_conflict(store: St
     enough = threading.Event()
 
     class Scripted(Controller):
-        def tick(self) -> Transition | None:
+        def look(self) -> Transition | None:
             seen.append("look")
             if len(seen) == 1:
                 raise ConflictError("an operator was faster")
