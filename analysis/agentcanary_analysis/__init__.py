@@ -11,6 +11,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Epoch, Safety, Tally
+    from agentcanary_analysis.analysis_result import (
+        AnalysisMethod,
+        AnalysisResult,
+        ArmResult,
+        CheckResult,
+        EpochResult,
+        EvidencePoint,
+        Scale,
+        SplitResult,
+        Verdict,
+    )
+    from agentcanary_analysis.analyze import analyze, analyze_result
     from agentcanary_analysis.bootstrap import (
         Change,
         bucket_draws,
@@ -27,6 +39,7 @@ if TYPE_CHECKING:
         proportion_jackknife,
     )
     from agentcanary_analysis.checks import Boundary, Check, CheckError, check_name, parse_check, relative_boundary
+    from agentcanary_analysis.clickhouse import clickhouse_view
     from agentcanary_analysis.clusters import (
         Tempered,
         cluster_tallies,
@@ -39,6 +52,8 @@ if TYPE_CHECKING:
     from agentcanary_analysis.enumerated_power import enumerated_power
     from agentcanary_analysis.evalues import Growth, Question, conditional_binomial, mixture
     from agentcanary_analysis.evidence import ArmSummary, Evidence, Interval, Status, assess
+    from agentcanary_analysis.frame_columns import TableError
+    from agentcanary_analysis.frames import frame_aggregates
     from agentcanary_analysis.group_sequential import (
         crossing_probabilities,
         hwang_shih_decani_spending,
@@ -98,10 +113,29 @@ if TYPE_CHECKING:
     from agentcanary_analysis.report import Report
     from agentcanary_analysis.sample_ratio import log_e_sample_ratio
     from agentcanary_analysis.scheduled_looks import ScheduledLook, information_time, look_levels, scheduled_looks
+    from agentcanary_analysis.spans import Spans, conversations_of, read_spans
+    from agentcanary_analysis.table_files import read_table
     from agentcanary_analysis.two_by_two import two_by_two
     from agentcanary_analysis.verdict import CheckFinding, Findings, SampleRatio, judge
 
 _HOMES = {
+    "analysis_result": [
+        "AnalysisMethod",
+        "AnalysisResult",
+        "ArmResult",
+        "CheckResult",
+        "EpochResult",
+        "EvidencePoint",
+        "Scale",
+        "SplitResult",
+        "Verdict",
+    ],
+    "analyze": ["analyze", "analyze_result"],
+    "frame_columns": ["TableError"],
+    "frames": ["frame_aggregates"],
+    "spans": ["Spans", "conversations_of", "read_spans"],
+    "table_files": ["read_table"],
+    "clickhouse": ["clickhouse_view"],
     "aggregates": ["Aggregates", "Arm", "Cell", "Epoch", "Safety", "Tally"],
     "bootstrap": ["Change", "bucket_draws", "histogram_quantile_draws", "proportion_draws", "sorted_quantile_draws"],
     "bootstrap_intervals": [
@@ -180,7 +214,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "BUILT_IN",
     "Aggregates",
+    "AnalysisMethod",
+    "AnalysisResult",
     "Arm",
+    "ArmResult",
     "ArmSummary",
     "Boundary",
     "Cell",
@@ -188,12 +225,15 @@ __all__ = [
     "Check",
     "CheckError",
     "CheckFinding",
+    "CheckResult",
     "Claim",
     "ClusteredInterval",
     "Direction",
     "Effect",
     "Epoch",
+    "EpochResult",
     "Evidence",
+    "EvidencePoint",
     "Findings",
     "Growth",
     "Interval",
@@ -207,13 +247,20 @@ __all__ = [
     "Report",
     "Safety",
     "SampleRatio",
+    "Scale",
     "ScheduledLook",
+    "Spans",
+    "SplitResult",
     "Spread",
     "Status",
+    "TableError",
     "Tally",
     "Tempered",
     "Traffic",
     "Unknown",
+    "Verdict",
+    "analyze",
+    "analyze_result",
     "assess",
     "bca_interval",
     "best_kappa",
@@ -222,6 +269,7 @@ __all__ = [
     "can_prove",
     "canary_units_needed",
     "check_name",
+    "clickhouse_view",
     "clopper_pearson_interval",
     "clopper_pearson_upper",
     "cluster_tallies",
@@ -229,11 +277,13 @@ __all__ = [
     "clusters_with_event",
     "conditional_binomial",
     "conditional_p_value",
+    "conversations_of",
     "crossing_probabilities",
     "effective_clusters",
     "enumerated_power",
     "exceedances",
     "fieller_interval",
+    "frame_aggregates",
     "generate_history",
     "histogram_quantile",
     "histogram_quantile_draws",
@@ -269,6 +319,8 @@ __all__ = [
     "quantile_ratio_interval",
     "ratio_interval",
     "ratio_limits",
+    "read_spans",
+    "read_table",
     "relative_boundary",
     "relative_change",
     "repeat_factor",
