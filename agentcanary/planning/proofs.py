@@ -13,7 +13,7 @@ from agentcanary.planning.expectations import Expectations, Expected
 from agentcanary_analysis.checks import Boundary, Check
 from agentcanary_analysis.metrics import Direction, Kind, Metric
 from agentcanary_analysis.one_look import Claim
-from agentcanary_analysis.power import Provable, Spread, can_prove, canary_units_needed, hours_to_decide
+from agentcanary_analysis.power import Provable, can_prove, canary_units_needed, hours_to_decide
 from agentcanary_analysis.proportion_intervals import clopper_pearson_upper
 from agentcanary_analysis.proportions import Proportion
 
@@ -154,7 +154,6 @@ def _provable(metric: Metric, expected: Expected, units: int, weight: float, alp
                 power=POWER,
                 floor=metric.floor,
                 direction=metric.direction,
-                spread=Spread.ON_THE_LINE,
             )
         case Kind.QUANTILE:
             return _quantile(metric, expected, units, weight, alpha)
@@ -171,9 +170,7 @@ def _quantile(metric: Metric, expected: Expected, units: int, weight: float, alp
 
     def moved(direction: Direction) -> float | None:
         """The factor on the values at which the share beyond the quantile is shown to have moved this way."""
-        found = can_prove(
-            share, units, weight, alpha=alpha, power=POWER, direction=direction, spread=Spread.ON_THE_LINE
-        ).detectable_ratio
+        found = can_prove(share, units, weight, alpha=alpha, power=POWER, direction=direction).detectable_ratio
         if found is None or not 0 < found * share < 1:
             return None
         return math.exp(expected.spread * float(ndtri(found * share) - ndtri(share)))

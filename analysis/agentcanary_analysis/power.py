@@ -26,14 +26,20 @@ from agentcanary_analysis.one_look import Claim
 class Spread(StrEnum):
     """Where the spread under the null hypothesis is taken from.
 
-    ``TRUE_RATES`` is the textbook's quick formula, for tables to be compared with. ``ON_THE_LINE`` is that of the
-    score test: plan with it. What the test detects and certifies with power .80 by the formula, at a base rate of 5 %
-    and a weight of 5 %, it does with a true power (``enumerated_power``) of .76 and .83 at 50 canary units, .80 and .81
-    at 200, .80 and .80 at 1000; by the quick formula .93 and .64, .90 and .68, .86 and .74.
+    ``ON_THE_LINE`` is that of the score test, by which checks are judged: plan with it. What it says to be detected and
+    certified with power .80, at a base rate of 5 % and a weight of 5 %, the test does with a true power
+    (``enumerated_power``) of .76 and .83 at 50 canary units, .80 and .81 at 200, .80 and .80 at 1000. ``WALD`` takes the
+    true rates, as the textbook's quick formula and most sample size tables do: for figures to be compared with theirs.
+    Its .80 are a true .93 and .64, .90 and .68, .86 and .74: smaller changes are detected than it says, and wider
+    margins are certified.
+
+    Source:
+        Farrington and Manning (1990), Statistics in Medicine 9:1447-1454: ``ON_THE_LINE`` is their method 3; Wald's is
+        that of Blackwelder (1982), Controlled Clinical Trials 3:345-353.
     """
 
-    TRUE_RATES = "true rates"
     ON_THE_LINE = "on the line"
+    WALD = "Wald"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +65,7 @@ def can_prove(
     power: float = 0.8,
     floor: float = 0.0,
     direction: Direction = Direction.UP_IS_WORSE,
-    spread: Spread = Spread.TRUE_RATES,
+    spread: Spread = Spread.ON_THE_LINE,
 ) -> Provable:
     """The smallest change that a number of canary conversations detects, and the tightest margin that it certifies.
 
@@ -71,7 +77,7 @@ def can_prove(
         power: In (0.5, 1).
         floor: Absolute difference not worth acting on: added to both lines.
         direction: Which way is worse.
-        spread: Which formula; the default is the published table's, ``ON_THE_LINE`` the one that keeps its promise.
+        spread: Which formula; the default is the one that keeps its promise.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -82,9 +88,9 @@ def can_prove(
     >>> for units in (50, 200, 1000):
     ...     stage = can_prove(0.05, units, 0.05)
     ...     print(round(stage.detectable_ratio, 2), round(stage.certifiable_ratio, 2))
-    3.77 2.83
-    2.09 1.83
-    1.41 1.36
+    2.94 3.51
+    1.88 2.01
+    1.37 1.39
     """
     _check_rate("base_rate", base_rate)
     checked_type("direction", direction, Direction)

@@ -12,7 +12,7 @@ from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.enumerated_power import enumerated_power
 from agentcanary_analysis.metrics import Direction
 from agentcanary_analysis.one_look import Claim
-from agentcanary_analysis.power import Spread, can_prove, proportion_power
+from agentcanary_analysis.power import can_prove, proportion_power
 from agentcanary_analysis.proportions import Proportion, boundary_test
 
 EQUAL = Boundary(ratio=1.0, floor=0.0, direction=Direction.UP_IS_WORSE)
@@ -31,7 +31,7 @@ def test_enumeration_agrees_with_simulation() -> None:
 
 @pytest.mark.parametrize(("units", "detects", "certifies"), [(50, 0.76, 0.83), (200, 0.80, 0.81), (1000, 0.80, 0.80)])
 def test_planning_on_the_line_keeps_its_promise(units: int, detects: float, certifies: float) -> None:
-    stage = can_prove(0.05, units, 0.05, spread=Spread.ON_THE_LINE)
+    stage = can_prove(0.05, units, 0.05)
     assert stage.detectable_ratio is not None
     assert stage.certifiable_ratio is not None
     margin = Boundary(ratio=stage.certifiable_ratio, floor=0.0, direction=Direction.UP_IS_WORSE)
