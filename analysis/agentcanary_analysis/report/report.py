@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from agentcanary_analysis.analysis_result import AnalysisResult, CheckResult, Verdict
+from agentcanary_analysis.analysis_result import AnalysisResult, CheckResult, EvidencePoint, Verdict, number
 from agentcanary_analysis.report.course import Course
 from agentcanary_analysis.report.markdown import markdown
 
@@ -72,8 +73,14 @@ class Report:
         return frame.astype(_COLUMNS)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as ``agentcanary analyze --json`` prints them."""
-        return self.result.to_dict()
+        """Plain values, as ``agentcanary analyze --json`` prints them, with the evidence over time of each check.
+
+        The report of a rollout has ``rollout`` besides: its id, phase, weights and audit log.
+        """
+        data = self.result.to_dict()
+        for described, check in zip(data["checks"], self.checks, strict=True):
+            described["over_time"] = [_point(point) for point in check.over_time]
+        return data if self.course is None else data | {"rollout": asdict(self.course)}
 
     def to_json(self) -> str:
         """``to_dict`` as JSON."""
@@ -175,6 +182,18 @@ _COLUMNS = {
     "log_e_safe": "float64",
     "needs": "Int64",
 }
+
+
+def _point(point: EvidencePoint) -> dict[str, Any]:
+    return {
+        "at": point.at,
+        "conversations": point.conversations,
+        "scale": point.scale.value,
+        "harm": number(point.harm),
+        "safe": number(point.safe),
+        "harm_boundary": number(point.harm_boundary),
+        "safe_boundary": number(point.safe_boundary),
+    }
 
 
 def _row(check: CheckResult) -> dict[str, object]:
