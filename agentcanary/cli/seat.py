@@ -112,18 +112,34 @@ def seat(file: Path, agent: str | None = None, *, create: bool = False) -> Itera
 
     log_to_stderr()
     config = load_config(file)
-    path = sqlite_file(config.store)
-    if path is not None and not create and not path.exists():
-        raise StoreError(
-            f"store {config.store}: there is no such file yet. The application makes it when it starts, "
-            f"agentcanary start too; is {file} the file that the application uses?"
-        )
-    store = Store(config.store)
+    store = Store(config.store) if create else existing_store(config.store, file)
     try:
         store.open()
         yield Seat(config=config, file=file, store=store, agent=agent or config.agent, clock=SystemClock())
     finally:
         store.close()
+
+
+def existing_store(url: str, file: Path | None = None) -> Store:
+    """The store at a URL; a command that only reads makes none.
+
+    Args:
+        url: As in the configuration.
+        file: The configuration that names it.
+
+    Raises:
+        StoreError: If there is no such file.
+    """
+    from agentcanary.store import Store
+
+    path = sqlite_file(url)
+    if path is not None and not path.exists():
+        remedy = f"is {file} the file that the application uses?" if file else "is this the URL of its store?"
+        raise StoreError(
+            f"store {url}: there is no such file yet. The application makes it when it starts, agentcanary start too; "
+            f"{remedy}"
+        )
+    return Store(url)
 
 
 def sqlite_file(url: str) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentcanary.clock import Clock
@@ -56,6 +56,10 @@ class Source:
     agent: str | None = None
     config: Config | None = None
     _histories: dict[str, EvidenceHistory] = field(default_factory=dict, compare=False, repr=False)
+
+    def guarded_by(self, guard: Guard) -> Source:
+        """The same, with other tokens."""
+        return replace(self, guard=guard)
 
     def rollouts(self) -> list[Rollout]:
         """The newest first."""

@@ -119,6 +119,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 if (page) {
+  for (const section of page.querySelectorAll("[data-live]")) section.dataset.text = section.outerHTML;
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) refresh().catch(() => {});
   });
