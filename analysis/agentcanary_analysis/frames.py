@@ -393,6 +393,9 @@ def _problems(sums: Table, where: Columns, metrics: Mapping[str, Metric]) -> lis
     """What is wrong with the values, of every column at once."""
     if not sums["rows"].size or not sums["rows"].sum():
         return ["the table has no rows"]
+    # What is excluded may hold anything.
+    counts = sums["side"] <= Side.CANARY
+    sums = {name: column[counts] for name, column in sums.items()}
     found = []
     for name, metric in metrics.items():
         observed = sums[f"observed {name}"] > 0

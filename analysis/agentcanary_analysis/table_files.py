@@ -39,11 +39,20 @@ def read_table(path: str | Path) -> Any:
         return _parquet(file)
     if name.endswith((".csv", ".csv.gz")):
         return _csv(file)
-    if name.endswith(_SPANS):
+    if is_spans(file):
         from agentcanary_analysis.spans import read_spans
 
         return read_spans(file).frame
     raise TableError(f"{file}: files are read by their ending: .csv, .csv.gz, .parquet, .jsonl, .jsonl.gz, .json")
+
+
+def is_spans(path: str | Path) -> bool:
+    """True for what is read as spans, by its ending.
+
+    >>> is_spans("traces.otlp.jsonl.gz"), is_spans("table.csv.gz")
+    (True, False)
+    """
+    return Path(path).name.lower().endswith(_SPANS)
 
 
 def _csv(file: Path) -> Any:
