@@ -219,7 +219,9 @@ class Telemetry:
                 if outcome is TurnOutcome.ERROR and not self._annotates:
                     span.set_status(StatusCode.ERROR)
             if not self._annotates:
-                span.end()
+                # It ends after the latency that is recorded, so that spans and store say the same to the nanosecond.
+                started: int | None = getattr(span, "start_time", None)
+                span.end(None if started is None else started + round(latency * 1e9))
         if self._measures:
             self._measure(assignment, latency, outcome, error_type)
 
