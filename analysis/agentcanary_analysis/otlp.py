@@ -1,4 +1,4 @@
-"""OTLP JSON → spans: lines of the Collector's and Python's file exporters, one document, JavaScript's shape. Pure.
+"""OTLP JSON → spans: lines of file exporters, documents, and the shapes that Python and JavaScript print. Pure.
 
 What a careful reader would skip is skipped and counted: a truncated last line, a broken one, a span without ids or
 times. Unknown fields are no matter.
@@ -10,6 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
@@ -31,12 +32,14 @@ def spans_of_lines(lines: Iterable[str], seen: Counter[str]) -> Iterator[Span]:
     first = next(present, "")
     rest: Iterable[str] = present
     if first and _parsed(first) is None:
-        # Either one document over many lines, or lines of which the first is broken.
+        # Documents over many lines, or lines of which the first is broken.
         rest = list(present)
-        whole = _parsed("".join([first, *rest]))
-        if whole is not None:
-            seen["lines"] += 1
-            yield from _spans(whole, seen)
+        documents, left = _documents("".join([first, *rest]))
+        if documents:
+            seen["lines"] += 1 + len(rest)
+            seen["truncated last line"] += left
+            for document in documents:
+                yield from _spans(document, seen)
             return
     number = last_broken = 0
     for number, line in enumerate(chain([first] if first else [], rest), 1):
@@ -51,6 +54,22 @@ def spans_of_lines(lines: Iterable[str], seen: Counter[str]) -> Iterator[Span]:
         # Only the last line can be cut off by a process that was stopped while it wrote.
         seen["truncated last line"] += 1
         seen["broken lines"] -= 1
+
+
+def _documents(text: str) -> tuple[list[Any], bool]:
+    """The documents that stand one after the other, over any number of lines, and whether something is left."""
+    decoder = json.JSONDecoder()
+    found: list[Any] = []
+    at = 0
+    while at < len(text):
+        try:
+            document, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return found, True
+        found.append(document)
+        while at < len(text) and text[at] in " \t\r\n,":
+            at += 1
+    return found, False
 
 
 def _parsed(text: str) -> Any:
@@ -72,7 +91,7 @@ def _spans(document: Any, seen: Counter[str]) -> Iterator[Span]:
         yield from langfuse_spans(document, seen)
     elif "resourceSpans" in document or "resource_spans" in document:
         yield from _request(document, seen)
-    elif "spanContext" in document or ("traceId" in document and "name" in document):
+    elif "spanContext" in document or "context" in document or ("traceId" in document and "name" in document):
         yield from _counted(document, {}, seen)
     else:
         seen["not spans"] += 1
@@ -97,25 +116,26 @@ def _counted(span: Mapping[str, Any], resource: Mapping[str, Any], seen: Counter
 
 
 def _span(span: Mapping[str, Any], resource: Mapping[str, Any]) -> Span | None:
-    context = _object(span.get("spanContext"))
-    trace = _field(span, "traceId") or context.get("traceId")
-    own = _field(span, "spanId") or context.get("spanId")
-    start = _time(_first(span, "startTimeUnixNano", "start_time_unix_nano"), span.get("startTime"))
+    context = _object(span.get("spanContext") or span.get("context"))
+    trace = _field(span, "traceId") or _field(context, "traceId")
+    own = _field(span, "spanId") or _field(context, "spanId")
+    start = _time(_first(span, "startTimeUnixNano", "start_time_unix_nano"), _field(span, "startTime"))
     if not trace or not own or start is None:
         return None
-    end = _time(_first(span, "endTimeUnixNano", "end_time_unix_nano"), span.get("endTime"))
+    end = _time(_first(span, "endTimeUnixNano", "end_time_unix_nano"), _field(span, "endTime"))
     parent_context = _object(span.get("parentSpanContext"))
-    parent = _field(span, "parentSpanId") or parent_context.get("spanId") or ""
+    parent = _field(span, "parentSpanId") or span.get("parent_id") or parent_context.get("spanId") or ""
+    status = _object(span.get("status"))
+    own_resource = _attributes(_object(span.get("resource")).get("attributes"))
     return Span(
-        trace=str(trace).lower(),
-        id=str(own).lower(),
-        # A parent of zeros is none.
-        parent=str(parent).lower() if str(parent).strip("0") else "",
+        trace=_identity(trace),
+        id=_identity(own),
+        parent=_identity(parent),
         name=str(span.get("name", "")),
         start=start,
         end=math.inf if end is None else max(end, start),
-        error=_object(span.get("status")).get("code") in _ERRORS,
-        attributes={**resource, **_attributes(span.get("attributes"))},
+        error=_first(status, "code", "status_code") in _ERRORS,
+        attributes={**resource, **own_resource, **_attributes(span.get("attributes"))},
         evaluations=tuple(_evaluations(_objects(span.get("events")))),
     )
 
@@ -123,20 +143,29 @@ def _span(span: Mapping[str, Any], resource: Mapping[str, Any]) -> Span | None:
 def _evaluations(events: Iterable[Mapping[str, Any]]) -> Iterator[Evaluation]:
     for event in events:
         if event.get("name") == EVALUATION_EVENT:
-            at = _time(_first(event, "timeUnixNano", "time_unix_nano"), event.get("time"))
+            at = _time(_first(event, "timeUnixNano", "time_unix_nano"), _first(event, "time", "timestamp"))
             made = evaluation(_attributes(event.get("attributes")), at)
             if made is not None:
                 yield made
 
 
+def _identity(raw: Any) -> str:
+    """An id in the same letters everywhere; one of zeros is none."""
+    text = str(raw).lower().removeprefix("0x")
+    return text if text.strip("0") else ""
+
+
 def _time(nanoseconds: Any, other: Any) -> float | None:
-    """Unix seconds from nanoseconds, or from the pair of seconds and nanoseconds that JavaScript keeps."""
+    """Unix seconds from nanoseconds, from JavaScript's pair of seconds and nanoseconds, or from Python's text."""
     try:
         if nanoseconds is not None:
             found = int(nanoseconds) / 1e9
             return found if 0 < found < 1e11 else None
         if isinstance(other, list) and len(other) == 2:
             return float(other[0]) + float(other[1]) / 1e9
+        if isinstance(other, str):
+            moment = datetime.fromisoformat(other)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None
     return None
