@@ -1,19 +1,18 @@
-"""Single conversations: what is known of one, how many are live, and what is kept for how long."""
+"""Single conversations: what is known of one, and how many are live."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 
 from agentcanary.assignment import Pin
 from agentcanary.outcomes import Judge, Outcome
-from agentcanary.rollout import Phase
 from agentcanary.store import turn_log
 from agentcanary.store.aliases import units_of
 from agentcanary.store.batch import storable
 from agentcanary.store.database import StorePart
-from agentcanary.store.schema import aliases, batches, conversations, looks, outbox, outcomes, pins, rollouts, workers
+from agentcanary.store.schema import conversations, outcomes, pins
 from agentcanary_analysis.aggregates import Arm
 
 
@@ -115,7 +114,7 @@ class Conversations(StorePart):
             )
             for row in found
         )
-        return Known(agent=agent, unit=unit, parts=parts, outcomes=tuple(_outcome(row) for row in reported))
+        return Known(agent=agent, unit=unit, parts=parts, outcomes=tuple(outcome_of(row) for row in reported))
 
     def live_conversations(self, agent: str, rollout: str, arm: Arm, *, now: float, idle_after: float) -> int:
         """Conversations of one arm that had a turn within the last ``idle_after`` seconds, excluded ones included."""
@@ -128,36 +127,9 @@ class Conversations(StorePart):
             )
         return int(count or 0)
 
-    def prune(self, before: float) -> int:
-        """Delete what ended before a time: conversations with their pins and outcomes, looks, book-keeping.
 
-        Rollouts that have not ended keep everything; rollouts, counts and the audit log are kept for good.
-
-        Args:
-            before: Unix time in seconds; later than any horizon ago.
-
-        Returns:
-            The number of conversations deleted.
-        """
-        running = select(rollouts.c.id).where(rollouts.c.phase.not_in([Phase.PROMOTED, Phase.ROLLED_BACK]))
-        c = conversations.c
-        with self._database.write() as connection:
-            deleted = connection.execute(
-                delete(conversations).where(c.last_turn_at < before, c.rollout.not_in(running))
-            ).rowcount
-            connection.execute(delete(pins).where(pins.c.created_at < before, pins.c.rollout.not_in(running)))
-            remaining = select(c.unit).where(c.agent == outcomes.c.agent, c.unit == outcomes.c.unit)
-            connection.execute(delete(outcomes).where(outcomes.c.at < before, ~remaining.exists()))
-            named = select(c.unit).where(c.agent == aliases.c.agent, c.unit == aliases.c.unit)
-            connection.execute(delete(aliases).where(aliases.c.created_at < before, ~named.exists()))
-            connection.execute(delete(looks).where(looks.c.at < before, looks.c.rollout.not_in(running)))
-            connection.execute(delete(outbox).where(outbox.c.done_at < before))
-            connection.execute(delete(batches).where(batches.c.at < before))
-            connection.execute(delete(workers).where(workers.c.heartbeat_at < before))
-        return deleted
-
-
-def _outcome(row: object) -> Outcome:
+def outcome_of(row: object) -> Outcome:
+    """The outcome in a row of the table ``outcomes``."""
     values = dict(row._mapping)  # type: ignore[attr-defined] # a row of the table ``outcomes``
     del values["corrected_at"]
     values["conversation_id"] = values.pop("unit")

@@ -27,6 +27,7 @@ from agentcanary.store import turn_log
 from agentcanary.store.aliases import units_of
 from agentcanary.store.batch import Batch, ConversationRow, OutcomeRow
 from agentcanary.store.database import BATCH_TIMEOUT, Database
+from agentcanary.store.forgetting import without_forgotten
 from agentcanary.store.schema import (
     batches,
     conversations,
@@ -137,6 +138,7 @@ class Ingest:
             at = max(at, max((row.corrected_at for row in batch.outcomes), default=0.0))
             if connection.exec_driver_sql(self._remember, (batch_id, at)).rowcount == 0:
                 return
+            batch = without_forgotten(connection, batch)
             agents = sorted({row.agent for row in batch.conversations} | {row.agent for row in batch.outcomes})
             since = at - _VIOLATION_WAITS
             alone = alone or bool(self._unsafe_agents(connection, agents, since))

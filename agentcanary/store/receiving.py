@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, select, update
 
+from agentcanary.outcomes import Outcome
+from agentcanary.store.aliases import units_of
 from agentcanary.store.batch import storable
+from agentcanary.store.conversations import outcome_of
 from agentcanary.store.database import StorePart
 from agentcanary.store.schema import conversations, outcomes, violations
 
@@ -15,7 +18,7 @@ class Receiving(StorePart):
     """Outcomes that others send."""
 
     def known_units(self, agent: str, units: Sequence[str]) -> frozenset[str]:
-        """Those of some units that have had a turn with an agent.
+        """Those of some units, by their ids or by ones that servers made, that have had a turn with an agent.
 
         Args:
             agent: Name of the agent.
@@ -24,8 +27,19 @@ class Receiving(StorePart):
         stored = {storable(unit): unit for unit in units}
         c = conversations.c
         with self._database.read() as connection:
-            found = connection.scalars(select(c.unit).where(c.agent == agent, c.unit.in_(list(stored))).distinct())
-            return frozenset(stored[unit] for unit in found)
+            of = units_of(connection, agent, stored)
+            names = {of.get(name, name) for name in stored}
+            found = set(
+                connection.scalars(select(c.unit).where(c.agent == agent, c.unit.in_(sorted(names))).distinct())
+            )
+        return frozenset(unit for name, unit in stored.items() if of.get(name, name) in found)
+
+    def outcome(self, agent: str, outcome: str) -> Outcome | None:
+        """An outcome by its id, or None."""
+        o = outcomes.c
+        with self._database.read() as connection:
+            row = connection.execute(select(outcomes).where(o.agent == agent, o.id == storable(outcome))).first()
+        return None if row is None else outcome_of(row)
 
     def withdraw(self, agent: str, outcome: str, now: float) -> bool:
         """Take an outcome back: it has no value any more, which is missing and never 0.

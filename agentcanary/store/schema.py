@@ -296,6 +296,14 @@ batches = Table(
     Column("at", Double, nullable=False),
 )
 
+# Digests of conversations that were forgotten, with a key: what is on its way must not bring them back.
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("at", Double, nullable=False),
+)
+
 secrets = Table(
     "secrets",
     metadata,

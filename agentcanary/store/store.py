@@ -14,12 +14,14 @@ from agentcanary.store.batch import Batch, coalesce
 from agentcanary.store.conversations import Conversations
 from agentcanary.store.counting import Counting
 from agentcanary.store.database import Database
+from agentcanary.store.forgetting import Forgetting
 from agentcanary.store.ingest import Ingest
 from agentcanary.store.leases import Leases
 from agentcanary.store.outbox import Outbox
 from agentcanary.store.pins import Pins
 from agentcanary.store.reading import Reading
 from agentcanary.store.receiving import Receiving
+from agentcanary.store.retention import Retention
 from agentcanary.store.rollouts import Rollouts
 from agentcanary.store.schema import secrets
 from agentcanary.store.tallies import aggregates
@@ -27,7 +29,9 @@ from agentcanary.store.workers import Workers
 from agentcanary_analysis.aggregates import Aggregates
 
 
-class Store(Rollouts, Pins, Aliases, Counting, Conversations, Receiving, Outbox, Reading, Leases, Workers):
+class Store(
+    Rollouts, Pins, Aliases, Counting, Conversations, Receiving, Forgetting, Retention, Outbox, Reading, Leases, Workers
+):
     """Everything that is kept, for any number of workers.
 
     Safe to use from any thread, and after a fork. Cheap to make: it connects, creates and migrates on first use.

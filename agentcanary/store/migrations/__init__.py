@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect
 
 from agentcanary.errors import StoreRefusedError
 
-HEAD = "0003"
+HEAD = "0004"
 
 
 def revision_of(connection: Connection) -> str | None:
