@@ -128,7 +128,7 @@ class Controller:
             transition = advance(rollout, Drain(live=self._live(rollout, now)), now=now)
         else:
             findings = self._findings(rollout, now)
-            transition = advance(rollout, Look(findings=findings), now=now)
+            transition = advance(rollout, Look(findings=findings, degraded=self._degraded(now)), now=now)
             self._on_verdict(transition.verdict.value)
             look = self._kept_look(transition, findings, now)
         if look is not None or transition.rollout != rollout:
@@ -150,6 +150,13 @@ class Controller:
         until = self._store.watermark(self._agent, now, dead_after=DEAD_AFTER * self._clock.speed)
         self._store.count(rollout, counted_metrics(rollout.plan), until)
         return findings_of(rollout, self._store.aggregates(rollout))
+
+    def _degraded(self, now: float) -> tuple[str, ...]:
+        """What goes wrong in live workers, by name; requests without a conversation id are none of our failures."""
+        since = now - DEAD_AFTER * self._clock.speed
+        live = [worker for worker in self._store.workers(self._agent) if worker.heartbeat_at >= since]
+        kinds = {kind for worker in live for kind, times in worker.degraded.items() if times and ":" not in kind}
+        return tuple(sorted(kinds))
 
     def _live(self, rollout: Rollout, now: float) -> int:
         """Live conversations of the version left behind."""

@@ -81,7 +81,7 @@ class Rollout:
         paused_for: Why it is paused: ``manual``, ``harm`` or ``inconclusive``; empty when it is not.
         paused_metrics: Whose harm it is paused for, by their ``on_fail: pause``; empty where it is paused for all harm.
         drained_at: When the version left behind had no live conversation any more.
-        told: Conditions that were notified once: ``undecided``, ``invalid``, ``dry_run:METRIC``.
+        told: Conditions that were notified once: ``undecided``, ``invalid``, ``dry_run:METRIC``, ``degraded:KIND``.
     """
 
     id: str

@@ -24,6 +24,7 @@ from agentcanary.transitions import (
     changed,
     enter,
     hold,
+    mention,
     next_epoch,
     pause,
     promote,
@@ -52,9 +53,15 @@ class ActionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """The controller looked at the evidence."""
+    """The controller looked at the evidence.
+
+    Attributes:
+        findings: What it says.
+        degraded: What goes wrong with us in live workers, by name: people are told once of each, and that is all.
+    """
 
     findings: Findings
+    degraded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +120,7 @@ def advance(rollout: Rollout, event: Event, *, now: float, new_salt: bytes = b""
     """
     match event:
         case Look():
-            return _look(rollout, event.findings, now)
+            return _look(rollout, event, now)
         case Action():
             return _act(rollout, event, now, new_salt)
         case Drain():
@@ -122,7 +129,8 @@ def advance(rollout: Rollout, event: Event, *, now: float, new_salt: bytes = b""
             assert_never(event)
 
 
-def _look(rollout: Rollout, findings: Findings, now: float) -> Transition:
+def _look(rollout: Rollout, look: Look, now: float) -> Transition:
+    findings = look.findings
     if rollout.phase.ended:
         return hold(rollout, f"the rollout is {rollout.phase.value}")
     freeze = frozen(rollout.plan.freeze, now)
@@ -142,7 +150,15 @@ def _look(rollout: Rollout, findings: Findings, now: float) -> Transition:
     rollout, holds = _holds(rollout, findings, now)
     if not holds and freeze is None:
         return _step(rollout, now, CONTROLLER, "every condition of the stage is met", findings.thresholds)
-    return _wait(rollout, findings, holds, freeze, now)
+    waiting = _wait(rollout, findings, holds, freeze, now)
+    new = [kind for kind in look.degraded if told_mark("degraded", kind) not in rollout.told]
+    if waiting.audit is not None or not new:
+        return waiting
+    return mention(waiting.rollout, now, "degraded", _degraded(new[0]), waiting.reasons, about=new[0])
+
+
+def _degraded(kind: str) -> str:
+    return f"agentcanary is degraded in a worker: {kind}; requests are served, and status shows more"
 
 
 def _harm(rollout: Rollout, findings: Findings, now: float) -> Transition | None:

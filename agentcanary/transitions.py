@@ -145,10 +145,24 @@ def tell(
     rollout: Rollout, now: float, event: str, reason: str, holds: tuple[str, ...], *, about: str = ""
 ) -> Transition:
     """Hold, and tell people once why; once for each thing that it is about."""
+    said = f"{rollout.canary} is held: {reason}"
+    return _mention(replace(rollout, reason=reason), now, event, reason, said, holds, about)
+
+
+def mention(
+    rollout: Rollout, now: float, event: str, reason: str, holds: tuple[str, ...], *, about: str = ""
+) -> Transition:
+    """Hold, and tell people once something that holds nothing by itself; once for each thing that it is about."""
+    return _mention(rollout, now, event, reason, reason, holds, about)
+
+
+def _mention(
+    rollout: Rollout, now: float, event: str, reason: str, said: str, holds: tuple[str, ...], about: str
+) -> Transition:
     told = (*rollout.told, told_mark(event, about))
-    following = replace(rollout, told=told, reason=reason, revision=rollout.revision + 1)
-    effects = (_notify(event, f"{rollout.agent}: {rollout.canary} is held: {reason}", "warning"),)
+    following = replace(rollout, told=told, revision=rollout.revision + 1)
     audit = audit_entry(rollout, following, now, CONTROLLER, event, reason)
+    effects = (_notify(event, f"{rollout.agent}: {said}", "warning"),)
     return Transition(rollout=following, verdict=Verdict.HOLD, reasons=holds, audit=audit, effects=effects)
 
 

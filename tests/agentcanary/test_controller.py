@@ -277,6 +277,34 @@ def test_counting_waits_for_a_worker_that_has_not_flushed(store: Store, clock: C
     assert advanced.rollout.stage == 1
 
 
+def test_people_hear_once_of_what_goes_wrong_in_a_live_worker(store: Store, clock: Clock, inbox: Inbox) -> None:
+    def beat(name: str, **degraded: int) -> None:
+        at = clock.now
+        store.heartbeat(
+            Worker(
+                id=name,
+                agent="support",
+                started_at=at,
+                reachable_since=at,
+                heartbeat_at=at,
+                flushed_until=at,
+                degraded={"no_conversation_id:absent": 7} | degraded,
+            )
+        )
+
+    one = controller(store, clock, inbox)
+    beat("dead", telemetry=3)
+    clock.now += 3600.0
+    for _ in range(4):
+        clock.now += 1.0
+        beat("live", pin_lookup=2, recorder_store=0)
+        one.tick()
+    told = [message for message in inbox.told if message.event == "degraded"]
+    assert [message.message for message in told] == [
+        "support: agentcanary is degraded in a worker: pin_lookup; requests are served, and status shows more"
+    ]
+
+
 def test_a_message_that_cannot_be_sent_delays_nothing_and_is_sent_later(
     store: Store, clock: Clock, inbox: Inbox
 ) -> None:
