@@ -51,6 +51,7 @@ def langfuse_spans(document: Mapping[str, Any], seen: Counter[str]) -> Iterator[
         name=str(trace.get("name") or ""),
         start=start,
         end=max(end, start),
+        duration=round(max(end - start, 0.0), 6),
         error=any(one.get("level") == "ERROR" for one in roots),
         attributes=_attributes(trace),
         evaluations=tuple(_scores(trace.get("scores"), seen)),
@@ -68,6 +69,7 @@ def langfuse_spans(document: Mapping[str, Any], seen: Counter[str]) -> Iterator[
             name=str(one.get("name") or ""),
             start=began,
             end=math.inf if ended is None else ended,
+            duration=math.inf if ended is None else round(max(ended - began, 0.0), 6),
             error=one.get("level") == "ERROR",
             attributes={**_attributes(one), **({} if model is None else {"gen_ai.request.model": model})},
         )

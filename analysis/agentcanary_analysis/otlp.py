@@ -17,6 +17,9 @@ from typing import Any
 from agentcanary_analysis.langfuse import is_langfuse, langfuse_spans
 from agentcanary_analysis.span_values import EVALUATION_EVENT, Evaluation, Span, evaluation
 
+_NANO = 1_000_000_000
+_LATEST = 10**11 * _NANO
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ERRORS = (2, "2", "STATUS_CODE_ERROR", "ERROR", "Error")
 
 
@@ -132,8 +135,9 @@ def _span(span: Mapping[str, Any], resource: Mapping[str, Any]) -> Span | None:
         id=_identity(own),
         parent=_identity(parent),
         name=str(span.get("name", "")),
-        start=start,
-        end=math.inf if end is None else max(end, start),
+        start=start / _NANO,
+        end=math.inf if end is None else max(end, start) / _NANO,
+        duration=math.inf if end is None else max(end - start, 0) / _NANO,
         error=_first(status, "code", "status_code") in _ERRORS,
         attributes={**resource, **own_resource, **_attributes(span.get("attributes"))},
         evaluations=tuple(_evaluations(_objects(span.get("events")))),
@@ -144,7 +148,7 @@ def _evaluations(events: Iterable[Mapping[str, Any]]) -> Iterator[Evaluation]:
     for event in events:
         if event.get("name") == EVALUATION_EVENT:
             at = _time(_first(event, "timeUnixNano", "time_unix_nano"), _first(event, "time", "timestamp"))
-            made = evaluation(_attributes(event.get("attributes")), at)
+            made = evaluation(_attributes(event.get("attributes")), None if at is None else at / _NANO)
             if made is not None:
                 yield made
 
@@ -155,17 +159,18 @@ def _identity(raw: Any) -> str:
     return text if text.strip("0") else ""
 
 
-def _time(nanoseconds: Any, other: Any) -> float | None:
-    """Unix seconds from nanoseconds, from JavaScript's pair of seconds and nanoseconds, or from Python's text."""
+def _time(nanoseconds: Any, other: Any) -> int | None:
+    """Unix nanoseconds from nanoseconds, from JavaScript's pair of seconds and nanoseconds, or from Python's text."""
     try:
         if nanoseconds is not None:
-            found = int(nanoseconds) / 1e9
-            return found if 0 < found < 1e11 else None
+            found = int(nanoseconds)
+            return found if 0 < found < _LATEST else None
         if isinstance(other, list) and len(other) == 2:
-            return float(other[0]) + float(other[1]) / 1e9
+            return int(other[0]) * _NANO + int(other[1])
         if isinstance(other, str):
             moment = datetime.fromisoformat(other)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+            since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+            return (since.days * 86400 + since.seconds) * _NANO + since.microseconds * 1000
     except (TypeError, ValueError, OverflowError):
         return None
     return None

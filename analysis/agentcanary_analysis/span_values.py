@@ -55,6 +55,7 @@ class Span(NamedTuple):
         name: Its name.
         start: Unix time in seconds.
         end: Unix time in seconds; infinite where it never ended.
+        duration: Seconds, to the nanosecond, which the difference of two such times is not.
         error: Its status is an error.
         attributes: Its own and, where it has none of that name, those of its resource.
         evaluations: Its evaluation events.
@@ -66,6 +67,7 @@ class Span(NamedTuple):
     name: str
     start: float
     end: float
+    duration: float
     error: bool
     attributes: Mapping[str, Any]
     evaluations: tuple[Evaluation, ...] = ()

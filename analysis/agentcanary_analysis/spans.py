@@ -141,7 +141,7 @@ def conversations_of(
         seen: What was counted while reading.
 
     >>> turn = {"agentcanary.turn": "t1", "gen_ai.conversation.id": "c1", "gen_ai.agent.version": "v2"}
-    >>> found = conversations_of([Span("a", "1", "", "agentcanary.turn", 100.0, 102.5, False, turn)])
+    >>> found = conversations_of([Span("a", "1", "", "agentcanary.turn", 100.0, 102.5, 2.5, False, turn)])
     >>> found.frame[["conversation_id", "version", "latency_s", "error"]].values.tolist()
     [['c1', 'v2', 2.5, 0.0]]
     """
@@ -207,7 +207,9 @@ def _turns(members: Sequence[Span], names: tuple[str, ...], agent: str | None) -
     )
     # A trace whose root was lost has several tops: together they are the turn.
     first = roots[0]
-    whole = first._replace(end=max(span.end for span in roots), error=any(_failed(span) for span in roots))
+    end = max(span.end for span in roots)
+    duration = first.duration if end == first.end else end - first.start
+    whole = first._replace(end=end, duration=duration, error=any(_failed(span) for span in roots))
     yield _turn(whole, conversation, version, user, error=whole.error)
 
 
@@ -223,7 +225,7 @@ def _turn(span: Span, conversation: str | None, version: str | None, user: str |
         user=user,
         start=span.start,
         end=span.end,
-        latency=span.end - span.start,
+        latency=span.duration,
         error=error,
         attributes=span.attributes,
     )
