@@ -15,6 +15,7 @@ from agentcanary.config.sections import (
     ConversationSection,
     FreezeSection,
     PromotionSection,
+    RetentionSection,
     RollbackSection,
     StageSection,
     TokenSection,
@@ -23,6 +24,8 @@ from agentcanary.config.sections import (
 from agentcanary.config.values import Place
 from agentcanary.config.yaml_lines import Path
 from agentcanary.freeze import always_frozen
+from agentcanary.durations import format_duration
+from agentcanary.plan import DAY
 from agentcanary_analysis.checks import Check, CheckError, parse_check
 from agentcanary_analysis.metrics import Kind, Metric
 
@@ -36,6 +39,7 @@ def contradictions(data: Mapping[str, Any]) -> Found:
     yield from _stages(data)
     yield from _freeze(data)
     yield from _tokens(data)
+    yield from _retention(data)
 
 
 def _freeze(data: Mapping[str, Any]) -> Found:
@@ -43,6 +47,16 @@ def _freeze(data: Mapping[str, Any]) -> Found:
     windows = [section.window() for section in sections if section is not None]
     if len(windows) == len(sections) and always_frozen(windows):
         yield ("freeze",), "freeze leaves no time in the week for a step; make a window shorter, or name its days"
+
+
+def _retention(data: Mapping[str, Any]) -> Found:
+    kept = RetentionSection.readable(data.get("retention", {})).get("conversations")
+    metrics, _ = readable_metrics(data)
+    longest = max([DAY, *(metric.horizon for metric in metrics)])
+    if kept is not None and kept < longest:
+        path: Path = ("retention", "conversations")
+        text = f"must be at least {format_duration(longest)}, got {format_duration(kept)}"
+        yield path, f"{where(path)} {text}: a conversation must be there when it is counted"
 
 
 def _tokens(data: Mapping[str, Any]) -> Found:

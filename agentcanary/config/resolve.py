@@ -12,6 +12,7 @@ from agentcanary.config.values import (
     DEFAULT_ID_FROM,
     Config,
     Conversation,
+    Retention,
     Security,
     Telemetry,
     Token,
@@ -51,6 +52,7 @@ def resolve(sections: FileSection, file: Path | None, folder: Path) -> Config:
         security=_security(sections.security),
         telemetry=Telemetry(span=sections.telemetry.span, privacy=sections.telemetry.privacy),
         privacy=sections.privacy,
+        retention=Retention(conversations=sections.retention.conversations, looks=sections.retention.looks),
         notify=tuple(sections.notify),
         traffic=Traffic(
             conversations_per_hour=sections.traffic.conversations_per_hour, stable=dict(sections.traffic.stable)

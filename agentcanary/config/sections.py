@@ -256,6 +256,17 @@ class TelemetrySection(Section):
     privacy: Privacy = Privacy.PLAIN
 
 
+class RetentionSection(Section):
+    """How long what is stored is kept; what is left out is kept for ever. Sums and the audit log always are."""
+
+    durations = ("conversations", "looks")
+
+    conversations: Unstated[LongDuration] = Field(
+        None, description="Single conversations and their outcomes, after their last turn: 90d."
+    )
+    looks: Unstated[LongDuration] = Field(None, description="The evidence over time of rollouts that have ended.")
+
+
 class TrafficSection(Section):
     """What is known of the agent's traffic, for what is said about the plan; nothing is decided by it."""
 
@@ -299,6 +310,7 @@ class FileSection(Section):
     notify: Annotated[list[NotifyTarget], Field(max_length=20)] = [Log()]
     telemetry: TelemetrySection = TelemetrySection()
     privacy: Privacy = Field(Privacy.PLAIN, description="hash: no conversation id is kept anywhere, only keyed hashes.")
+    retention: RetentionSection = RetentionSection()
     security: SecuritySection = SecuritySection()
     traffic: TrafficSection = TrafficSection()
     look_every: LongDuration = Field(10.0, description="Time between two looks.")

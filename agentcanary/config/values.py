@@ -141,6 +141,19 @@ class Telemetry:
     privacy: Privacy = Privacy.PLAIN
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long what is stored is kept, in seconds; None for ever.
+
+    Attributes:
+        conversations: Single conversations with their outcomes, after their last turn. Sums are kept for good.
+        looks: The evidence over time of rollouts that have ended.
+    """
+
+    conversations: float | None = None
+    looks: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Log:
     """Notifications go to the structured log."""
@@ -183,6 +196,7 @@ class Config:
         security: Who is believed.
         telemetry: What traces show.
         privacy: Conversation ids as they are, or hashed before anything else is done with them.
+        retention: How long what is stored is kept.
         notify: Where notifications go.
         traffic: What is known of the traffic.
         look_every: Time between two looks of the controller.
@@ -201,6 +215,7 @@ class Config:
     security: Security = field(default_factory=Security)
     telemetry: Telemetry = field(default_factory=Telemetry)
     privacy: Privacy = Privacy.PLAIN
+    retention: Retention = field(default_factory=Retention)
     notify: tuple[Target, ...] = (Log(),)
     traffic: Traffic = field(default_factory=Traffic)
     look_every: float = 10.0
