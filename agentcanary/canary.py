@@ -12,6 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import blake2b
 from os import PathLike
 from pathlib import Path
@@ -23,9 +24,10 @@ from opentelemetry.trace import TracerProvider
 from sqlalchemy.engine import make_url
 from starlette.applications import Starlette
 
+from agentcanary.aliases import AliasKeeper
 from agentcanary.assignment import Assignment, RolloutView, bucket
 from agentcanary.clock import Clock, SystemClock
-from agentcanary.config import Config, Extractor, Place, Privacy, load_config
+from agentcanary.config import Config, Place, Privacy, load_config
 from agentcanary.context import set_stable_version
 from agentcanary.controller import Controller, ControlThread
 from agentcanary.conversation import Finder, SignedCookie, finder
@@ -36,6 +38,7 @@ from agentcanary.errors import AgentCanaryError, StoreError
 from agentcanary.outcome_shapes import Reported
 from agentcanary.outcomes import Judge, Outcome, Record
 from agentcanary.pins import PinKeeper
+from agentcanary.protocols import protocol_of
 from agentcanary.recorder import Recorder
 from agentcanary.security import Forcing, Guard, Pseudonyms, new_secret
 from agentcanary.settled import Settling
@@ -44,6 +47,7 @@ from agentcanary.snapshot import SnapshotKeeper
 from agentcanary.store import DEAD_AFTER, Store
 from agentcanary.telemetry import Telemetry
 from agentcanary.versions import Registry
+from agentcanary.watching import Watching
 from agentcanary_analysis.aggregates import Arm
 
 _DISABLED = "AGENTCANARY_DISABLED"
@@ -113,6 +117,8 @@ class Canary:
         )
         self.degraded = Degraded(config.agent, count=self.telemetry.degraded)
         self.pins = PinKeeper(self.store, idle_after=config.plan.idle_after, degraded=self.degraded)
+        self.aliases = AliasKeeper(self.store, agent=config.agent, clock=self.clock, degraded=self.degraded)
+        self.watching = watching_of(config)
         self.snapshots = SnapshotKeeper(
             self.store,
             agent=config.agent,
@@ -146,12 +152,14 @@ class Canary:
             owner=f"{socket.gethostname()}:{uuid.uuid4().hex}",
             notify=notify,
             on_verdict=self.telemetry.verdict,
+            retention=config.retention,
         )
         self._control = ControlThread(
             self.controller, every=config.look_every / self.clock.speed, on_failure=self.degraded
         )
-        self.finder = self._finder(config.conversation.id_from)
-        self.user_finder = self._finder(config.conversation.user_from) if config.sticky_by == "user" else None
+        self.finder = self._finder()
+        users = [extractor.named for extractor in config.conversation.user_from]
+        self.user_finder = self._finder(users) if config.sticky_by == "user" else None
         self.telemetry.observe(weight=lambda: self.snapshots.view.weight, queue=lambda: self.recorder.counters["queue"])
         set_stable_version(config.agent, config.stable)
 
@@ -421,6 +429,7 @@ class Canary:
             self.snapshots.stop()
             self.recorder.close()
             self.pins.close()
+            self.aliases.close()
             self.store.close()
 
     def _totals(self) -> dict[str, int]:
@@ -428,8 +437,8 @@ class Canary:
         return {**self.degraded.totals, **{f"no_conversation_id:{problem}": n for problem, n in self.without.items()}}
 
     def _known(self, unit: str) -> Assignment | None:
-        """The assignment of a unit that this process has seen lately."""
-        view = self.snapshots.view
+        """The assignment of a unit that this process has seen lately, by its id or by one that a server made."""
+        view, unit = self.snapshots.view, self.aliases.known(unit) or unit
         return self.pins.known(view, unit, bucket(view.salt, unit))
 
     def _shown(self, unit: str) -> str:
@@ -452,13 +461,18 @@ class Canary:
             self.agent, secret=secret, trust_header=security.trust_header, trusted_peers=security.trusted_peers
         )
 
-    def _finder(self, places: Sequence[Extractor]) -> Finder:
+    def _finder(self, users: Sequence[tuple[str, object]] | None = None) -> Finder:
+        """What finds conversations; with the places of users, what finds them."""
         conversation = self.config.conversation
-        return finder(
-            [(extractor.place.value, extractor.name) for extractor in places],
+        find = partial(finder, max_body=conversation.max_body_bytes, max_length=conversation.max_id_length)
+        if users is not None:
+            return find(users)
+        return find(
+            [extractor.named for extractor in conversation.id_from],
             cookie=self.cookie,
-            max_body=conversation.max_body_bytes,
-            max_length=conversation.max_id_length,
+            presets=conversation.presets,
+            turn=[extractor.named for extractor in conversation.turn_from],
+            every=self.watching is not None,
         )
 
     def _prepare_secrets(self) -> None:
@@ -489,7 +503,16 @@ class Canary:
         places = self.config.conversation.id_from
         names = [extractor.name for extractor in places if extractor.place is Place.SIGNED_COOKIE]
         self.cookie = SignedCookie(secret, name=names[0]) if names else None
-        self.finder = self._finder(self.config.conversation.id_from)
+        self.finder = self._finder()
+
+
+def watching_of(config: Config) -> Watching | None:
+    """How responses are watched, or None where nothing is read in them."""
+    responses, conversation = config.responses, config.conversation
+    if not (responses.watched or conversation.presets or conversation.turn_from):
+        return None
+    own = protocol_of(responses.error_if) if responses.error_if else None
+    return Watching(responses.protocols, own, measures=responses.measure)
 
 
 def journals_folder(config: Config) -> Path:

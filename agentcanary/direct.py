@@ -18,10 +18,29 @@ from agentcanary.outcomes import TurnOutcome
 from agentcanary.pins import PinKeeper
 
 
+class Aliases(Protocol):
+    """The ids that servers make for conversations."""
+
+    def unit_of_blocking(self, name: str) -> str:
+        """The unit that an id stands for. May raise: stable then serves the turn."""
+
+
 class Host(Sink, Protocol):
-    """What a direct turn needs of a ``Canary``."""
+    """What a direct turn needs of a ``Canary``.
+
+    Attributes:
+        pins: The pins.
+    """
 
     pins: PinKeeper
+
+    @property
+    def watching(self) -> object | None:
+        """None where servers make no ids."""
+
+    @property
+    def aliases(self) -> Aliases:
+        """The ids that servers make."""
 
     def view(self) -> tuple[RolloutView, bool]:
         """The rollout as this process knows it, and whether that is fresh."""
@@ -111,6 +130,8 @@ class DirectTurn:
                 return on_stable(view, "", Reason.NO_CONVERSATION)
             if not view.sticky:
                 unit = uuid.uuid4().hex
+            elif host.watching is not None:
+                unit = host.aliases.unit_of_blocking(unit)
             buckets = bucket(view.salt, unit)
             if not needs_pin(view, buckets):
                 return assign(view, unit, buckets, now=now, fresh=fresh)

@@ -10,9 +10,9 @@ import asyncio
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from weakref import WeakSet
 
 from agentcanary.assignment import (
@@ -27,7 +27,7 @@ from agentcanary.assignment import (
     place,
 )
 from agentcanary.context import running
-from agentcanary.conversation import Finder, Problem, SignedCookie, find_user, is_browser
+from agentcanary.conversation import OURS_TO_GIVE, Finder, Found, SignedCookie, find_user, is_browser
 from agentcanary.lifespan import Lifespan, Receive, Scope, Send
 from agentcanary.mounted import paths_of_ours
 from agentcanary.observe import HttpTurn, Sink, WebSocketTurn, with_cookie
@@ -35,13 +35,13 @@ from agentcanary.outcomes import Record
 from agentcanary.pins import PinKeeper
 from agentcanary.security import Forcing
 from agentcanary.versions import ASGIApp, VersionApp
+from agentcanary.watching import Watch, Watching
 
 DISABLED = "AGENTCANARY_DISABLED"
 START_DEADLINE = 2.0
 _NO_ASGI: dict[str, str] = {}
 # Turns, less one, after which the recorder is asked whether its queue is too long.
 _CHECK_EVERY = 255
-_OURS_TO_GIVE = frozenset({Problem.ABSENT, Problem.EMPTY, Problem.BAD_SIGNATURE})
 
 
 class Snapshot(Protocol):
@@ -67,6 +67,16 @@ class Queue(Protocol):
         """To be called now and then after something was appended to the queue."""
 
 
+class Aliases(Protocol):
+    """The ids that servers make for conversations."""
+
+    async def unit_of(self, name: str) -> str:
+        """The unit that an id stands for. May raise: the request is then served by stable."""
+
+    async def bind(self, names: Iterable[str], unit: str) -> None:
+        """Make ids aliases of a unit. Raises nothing."""
+
+
 class Host(Sink, Protocol):
     """What the middleware needs of a ``Canary``. Attributes may be replaced between requests.
 
@@ -75,6 +85,7 @@ class Host(Sink, Protocol):
         user_finder: Where users are looked for with ``sticky_by: user``, else None.
         cookie: Our conversation cookie, or None when ids are not looked for there.
         pins: The pins.
+        watching: How responses are watched, or None when they are not.
         forcing: Who may force an arm, or None when nobody may.
         pseudonym: What stands for a conversation id, or None when ids are kept as they are. Itself it returns None
             while it cannot tell.
@@ -84,12 +95,17 @@ class Host(Sink, Protocol):
     user_finder: Finder | None
     cookie: SignedCookie | None
     pins: PinKeeper
+    watching: Watching | None
     forcing: Forcing | None
     pseudonym: Callable[[str], str | None] | None
 
     @property
     def recorder(self) -> Queue:
         """Takes every turn when it begins."""
+
+    @property
+    def aliases(self) -> Aliases:
+        """The ids that servers make."""
 
     @property
     def snapshots(self) -> Snapshot:
@@ -103,6 +119,20 @@ class Host(Sink, Protocol):
 
     async def stop(self) -> None:
         """Store what is left and end the threads. May raise."""
+
+
+class _Extra(NamedTuple):
+    """What is out of the ordinary about a request.
+
+    Attributes:
+        found: What was found in it.
+        cookie: A cookie to set, or None.
+        unknown: True when the store did not say which conversation it is.
+    """
+
+    found: Found
+    cookie: tuple[bytes, bytes] | None
+    unknown: bool = False
 
 
 _middlewares: WeakSet[CanaryMiddleware] = WeakSet()
@@ -152,7 +182,7 @@ class CanaryMiddleware:
             return
         begun = perf_counter()
         host = self._host
-        unit = cookie = None
+        unit = extra = watch = None
         try:
             if not self._started:
                 await self._first_start()
@@ -167,19 +197,19 @@ class CanaryMiddleware:
                     unit = host.finder.first(scope)
                 except Exception:  # noqa: BLE001 (``search`` below says what is wrong)
                     unit = None
-            else:
+            elif host.watching is None:
                 unit = secrets.token_hex(8)
             key = unit
             if unit is None or (host.user_finder is not None and view.sticky):
-                unit, key, receive, cookie = await self._find(scope, receive, unit)
-            if host.pseudonym is not None and unit is not None:
-                key, unit = (None if key == unit else key), host.pseudonym(unit)
-                key = key or unit
+                unit, key, receive, extra = await self._find(scope, receive, send, unit, sticky=view.sticky)
+            elif host.pseudonym is not None:
+                unit = key = host.pseudonym(unit)
             arm = None if host.forcing is None else host.forcing.forced(scope, now=now)
             if arm is not None:
                 assignment = force(view, unit or "", arm, bucket(view.salt, key or ""))
             elif unit is None or key is None:
-                assignment = on_stable(view, "", Reason.NO_CONVERSATION)
+                unknown = extra is not None and extra.unknown
+                assignment = on_stable(view, "", Reason.FALLBACK if unknown else Reason.NO_CONVERSATION)
             else:
                 placed = place(view, unit, key, now, fresh)
                 assignment = placed or await self._pinned(view, unit, key, now=now, fresh=fresh)
@@ -193,14 +223,16 @@ class CanaryMiddleware:
 
         turn: HttpTurn | WebSocketTurn
         if kind == "http":
-            if cookie is not None:
-                send = with_cookie(send, cookie)
+            if extra is not None and extra.cookie is not None:
+                send = with_cookie(send, extra.cookie)
             turn = HttpTurn(host, assignment, perf_counter(), now, receive, send)
             if scope.get("asgi", _NO_ASGI).get("spec_version", "") >= "2.4":
                 turn.tells = True
         else:
+            if extra is not None and extra.found.send is not None:
+                send = extra.found.send
             turn = WebSocketTurn(host, assignment, perf_counter(), now, receive, send)
-        app = self.app
+        app, outgoing = self.app, turn.send
         try:
             if self._versions:
                 app = self._app_for(turn, scope)
@@ -212,7 +244,14 @@ class CanaryMiddleware:
         except Exception as error:  # noqa: BLE001 (as above: a full disk, or a bug of ours)
             host.degraded("dispatch", error)
         try:
-            host.recorder.queue.append(turn)
+            if extra is None or host.watching is None:
+                host.recorder.queue.append(turn)
+            else:
+                watch = Watch(host.watching, host, host.aliases, turn, extra.found)
+                outgoing = watch.send
+                if not watch.repeats:
+                    host.recorder.queue.append(turn)
+                watch.stated()
             if not turn.number & _CHECK_EVERY:
                 host.recorder.check()
         except Exception as error:  # noqa: BLE001 (as above)
@@ -225,7 +264,7 @@ class CanaryMiddleware:
         turn.outer = running.get()
         bound = running.set(turn)
         try:
-            await app(scope, turn.receive, turn.send)
+            await app(scope, turn.receive, outgoing)
         except BaseException as error:
             turn.raised(error)
             raise
@@ -235,6 +274,8 @@ class CanaryMiddleware:
         finally:
             running.reset(bound)
             turn.over()
+            if watch is not None and watch.finish():
+                host.recorder.queue.append(turn)
             if token is not None:
                 telemetry.leave(token)
 
@@ -265,26 +306,43 @@ class CanaryMiddleware:
         return assign(view, unit, buckets, now=now, fresh=fresh)
 
     async def _find(
-        self, scope: Scope, receive: Receive, unit: str | None
-    ) -> tuple[str | None, str | None, Receive, tuple[bytes, bytes] | None]:
-        """Unit, key of the hash, what to read the request from, and a cookie to set."""
+        self, scope: Scope, receive: Receive, send: Send, unit: str | None, *, sticky: bool
+    ) -> tuple[str | None, str | None, Receive, _Extra | None]:
+        """Unit, key of the hash, what to read the request from, and what is out of the ordinary."""
         host = self._host
-        cookie, document = None, None
+        extra, document, alias = None, None, False
         if unit is None:
-            found = await host.finder.search(scope, receive)
+            found = await host.finder.search(scope, receive, send)
             unit, receive, document = found.unit, found.receive, found.document
             if found.error is not None:
                 host.degraded("extractor", found.error)
-            if unit is None and host.cookie is not None and found.problem in _OURS_TO_GIVE and is_browser(scope):
-                unit = f"c-{secrets.token_urlsafe(16)}"
-                cookie = host.cookie.header(unit, secure=scope.get("scheme") == "https")
-            if unit is None:
-                host.without_conversation(found.problem.value)
-        key = unit
-        if unit is not None and host.user_finder is not None:
+            cookie = None
+            if not sticky:
+                unit = secrets.token_hex(8)
+            elif found.begins:
+                unit = f"n-{secrets.token_urlsafe(16)}"
+            elif unit is None:
+                if host.cookie is not None and found.problem in OURS_TO_GIVE and is_browser(scope):
+                    unit = f"c-{secrets.token_urlsafe(16)}"
+                    cookie = host.cookie.header(unit, secure=scope.get("scheme") == "https")
+                else:
+                    host.without_conversation(found.problem.value)
+            else:
+                alias = found.preset is not None and bool(found.preset.made)
+            if cookie is not None or found.send is not None or host.watching is not None:
+                extra = _Extra(found, cookie)
+        user = None
+        if sticky and unit is not None and host.user_finder is not None:
             user, receive = await find_user(host.user_finder, scope, receive, document)
-            key = unit if user is None else user
-        return unit, key, receive, cookie
+        if unit is not None and host.pseudonym is not None:
+            unit = host.pseudonym(unit)
+        if unit is not None and alias:
+            try:
+                unit = await host.aliases.unit_of(unit)
+            except Exception:  # noqa: BLE001 (noted there; and what was read of the request must not be lost)
+                return None, None, receive, _Extra(found, None, unknown=True)
+        key = unit if user is None else user
+        return unit, key, receive, extra
 
     def _app_for(self, turn: HttpTurn | WebSocketTurn, scope: Scope) -> ASGIApp:
         """What serves the turn's version; stable's in place of one that did not start, as an error of the canary."""

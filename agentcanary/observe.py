@@ -104,6 +104,7 @@ class Turn:
     # True while nothing is to be done at its end but to note it.
     _plain = True
     _failed: str | None = None
+    _given_up = False
     _left = False
     # What it was given, where something else serves it.
     _given: Assignment | None = None
@@ -169,6 +170,10 @@ class Turn:
         """Make ``error`` its outcome, whatever the response looks like."""
         self._failed, self._plain = error_type, False
 
+    def abort(self) -> None:
+        """Make ``aborted`` its outcome, unless it is an error: the client wanted no answer any more."""
+        self._given_up, self._plain = True, False
+
     def fall_back(self, error_type: str) -> None:
         """Let stable serve it, in place of a version that cannot: an error of that version all the same."""
         self.fail(error_type)
@@ -182,6 +187,8 @@ class Turn:
         self.latency = perf_counter() - self._begun
         if self._failed is not None:
             outcome, error_type = _ERROR, self._failed
+        elif self._given_up and outcome is _OK:
+            outcome = _ABORTED
         self.outcome, self.error_type = outcome, error_type
         # The recorder's thread reads what is above as soon as it sees this.
         self.ended = True

@@ -9,6 +9,8 @@ from os import PathLike
 from pathlib import Path
 
 from agentcanary.config.values import (
+    MESSAGE_FIELDS,
+    Apprise,
     Config,
     Conversation,
     Extractor,
@@ -27,6 +29,8 @@ from agentcanary.config.values import (
 )
 
 __all__ = [
+    "MESSAGE_FIELDS",
+    "Apprise",
     "Config",
     "Conversation",
     "Extractor",

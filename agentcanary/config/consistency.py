@@ -23,8 +23,8 @@ from agentcanary.config.sections import (
 )
 from agentcanary.config.values import Place
 from agentcanary.config.yaml_lines import Path
-from agentcanary.freeze import always_frozen
 from agentcanary.durations import format_duration
+from agentcanary.freeze import always_frozen
 from agentcanary.plan import DAY
 from agentcanary_analysis.checks import Check, CheckError, parse_check
 from agentcanary_analysis.metrics import Kind, Metric

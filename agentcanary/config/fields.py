@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from ipaddress import ip_network
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
@@ -17,22 +16,17 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema
 
-from agentcanary.config.values import Extractor, Log, Place, SpanMode, Target, Webhook
+from agentcanary.config.notify_targets import SCHEMA, target
+from agentcanary.config.refusals import refused
+from agentcanary.config.values import Apprise, Log, SpanMode, Webhook
 from agentcanary.durations import PATTERN, checked_seconds, parse_duration
 from agentcanary.freeze import parse_hours, zone
 from agentcanary.plan import MINUTE
 
 _LARGEST = 1e12
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_PATH_TEMPLATE = re.compile(r"/[^{}?#]*\{[A-Za-z_]\w*\}[^{}?#]*")
-
-
-def refused(text: str) -> PydanticCustomError:
-    """A mistake in words that follow the name of the key: ``must be …, got …; write …``."""
-    return PydanticCustomError("refused", "{text}", {"text": text})
 
 
 class Minutes:
@@ -92,28 +86,6 @@ def _name(value: object) -> object:
     return value
 
 
-def _extractor(value: object) -> Extractor:
-    places = ", ".join(place.value for place in Place)
-    if not isinstance(value, dict) or len(value) != 1:
-        raise refused(f"must be one 'place: name', such as 'header: x-session-id'; places are {places}; got {value!r}")
-    ((place, name),) = value.items()
-    if place not in set(Place):
-        raise refused(f"looks in {place!r}, which is no place; places are {places}")
-    if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
-        raise refused(f"needs a name of 1 to 200 printable characters after {place}:, got {name!r}")
-    match Place(place):
-        case Place.HEADER | Place.COOKIE | Place.SIGNED_COOKIE if _TOKEN.fullmatch(name) is None:
-            raise refused(f"has the {place} {name!r}; names of headers and cookies have no spaces or separators")
-        case Place.PATH if _PATH_TEMPLATE.fullmatch(name) is None:
-            raise refused(f"has the path {name!r}; write it with one placeholder: /threads/{{thread_id}}/runs")
-        case Place.JSON if not all(name.split(".")):
-            raise refused(f"has the JSON keys {name!r}; join keys by single dots: params.message.contextId")
-        case Place.HEADER:
-            return Extractor(Place.HEADER, name.lower())
-        case found:
-            return Extractor(found, name)
-
-
 def _floor(value: object) -> float | dict[str, float]:
     if isinstance(value, dict):
         return {name: _one_floor(floor) for name, floor in value.items()}
@@ -144,28 +116,6 @@ def _zone(value: object) -> str:
     except ValueError as error:
         raise refused(str(error)) from None
     return value
-
-
-def _target(value: object) -> Target:
-    if value == "log":
-        return Log()
-    if not (isinstance(value, dict) and set(value) == {"webhook"}):
-        raise refused("must be 'log' or 'webhook: https://…'")
-    url = value["webhook"]
-    # The URL itself is in no message: it may contain a token.
-    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
-        raise refused("has a webhook that is no URL; write webhook: https://host/path")
-    # Read by what will send to it; httpx is loaded only where there is a webhook.
-    from httpx import URL, InvalidURL
-
-    try:
-        parts = URL(url)
-        valid = parts.scheme in {"http", "https"} and bool(parts.host) and bool(urlsplit(url).netloc)
-    except (InvalidURL, ValueError):
-        valid = False
-    if not valid:
-        raise refused("has a webhook that is no http or https URL; write webhook: https://host/path")
-    return Webhook(url)
 
 
 def _peer(value: str) -> str:
@@ -249,33 +199,4 @@ Span = Annotated[
     BeforeValidator(lambda value: "off" if value is False else value),
     WithJsonSchema({"enum": [*(mode.value for mode in SpanMode), False]}),
 ]
-IdPlace = Annotated[
-    Extractor,
-    PlainValidator(_extractor),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "minProperties": 1,
-            "maxProperties": 1,
-            "additionalProperties": False,
-            "properties": {place.value: {"type": "string", "minLength": 1, "maxLength": 200} for place in Place},
-        }
-    ),
-]
-NotifyTarget = Annotated[
-    Log | Webhook,
-    PlainValidator(_target),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"const": "log"},
-                {
-                    "type": "object",
-                    "required": ["webhook"],
-                    "additionalProperties": False,
-                    "properties": {"webhook": {"type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"}},
-                },
-            ]
-        }
-    ),
-]
+NotifyTarget = Annotated[Log | Webhook | Apprise, PlainValidator(target), WithJsonSchema(SCHEMA)]

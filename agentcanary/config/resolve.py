@@ -7,11 +7,20 @@ from pathlib import Path
 from urllib.parse import quote
 
 from agentcanary.config.declared_metrics import metrics_of
-from agentcanary.config.sections import FileSection, PromotionSection, RollbackSection, SecuritySection, StageSection
+from agentcanary.config.sections import (
+    ConversationSection,
+    FileSection,
+    PromotionSection,
+    RollbackSection,
+    SecuritySection,
+    StageSection,
+)
 from agentcanary.config.values import (
     DEFAULT_ID_FROM,
     Config,
     Conversation,
+    Extractor,
+    Responses,
     Retention,
     Security,
     Telemetry,
@@ -20,6 +29,7 @@ from agentcanary.config.values import (
 )
 from agentcanary.plan import DEFAULT_PROMOTION, Criterion, OnFail, Plan, Stage
 from agentcanary.presets import DEFAULT_PRESET, PRESETS
+from agentcanary.protocols import PROTOCOLS
 from agentcanary_analysis.checks import parse_check
 from agentcanary_analysis.metrics import ERROR_RATE, P95_LATENCY, TASK_COMPLETION_RATE, USER_SATISFACTION, Metric
 
@@ -43,12 +53,15 @@ def resolve(sections: FileSection, file: Path | None, folder: Path) -> Config:
         plan=_plan(sections),
         store=_store(sections.store or f"{_SQLITE}.agentcanary/{sections.agent}.sqlite3", folder),
         conversation=Conversation(
-            id_from=DEFAULT_ID_FROM if conversation.id_from is None else tuple(conversation.id_from),
+            id_from=_id_from(conversation),
+            presets=conversation.preset or (),
+            turn_from=tuple(conversation.turn_from),
             user_from=tuple(conversation.user_from),
             max_body_bytes=conversation.max_body_bytes,
             max_id_length=conversation.max_id_length,
             idle_after=conversation.idle_after,
         ),
+        responses=_responses(sections),
         security=_security(sections.security),
         telemetry=Telemetry(span=sections.telemetry.span, privacy=sections.telemetry.privacy),
         privacy=sections.privacy,
@@ -77,6 +90,24 @@ def _security(section: SecuritySection) -> Security:
             Token(name=token.name, scopes=frozenset(token.scopes), env=token.env, sha256=token.sha256)
             for token in section.tokens
         ),
+    )
+
+
+def _id_from(conversation: ConversationSection) -> tuple[Extractor, ...]:
+    if conversation.id_from is None:
+        return DEFAULT_ID_FROM if conversation.preset is None else ()
+    return tuple(conversation.id_from)
+
+
+def _responses(sections: FileSection) -> Responses:
+    responses = sections.responses
+    stated = responses.protocols
+    return Responses(
+        protocols=tuple(name for name in sections.conversation.preset or () if name in PROTOCOLS)
+        if stated is None
+        else stated,
+        error_if=tuple(responses.error_if),
+        measure=responses.measure,
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, Validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from agentcanary.config.conversation_fields import ErrorIf, IdPlace, PresetNames, ProtocolNames
 from agentcanary.config.fields import (
     AgentName,
     Count,
@@ -19,7 +20,6 @@ from agentcanary.config.fields import (
     ErrorBudget,
     Floor,
     Hours,
-    IdPlace,
     Increase,
     LongDuration,
     MetricName,
@@ -210,10 +210,28 @@ class ConversationSection(Section):
     id_from: Unstated[Annotated[list[IdPlace], Field(min_length=1, max_length=20)]] = Field(
         None, description="Else x-conversation-id, the JSON keys conversation_id, session_id, thread_id, our cookie."
     )
+    preset: Unstated[PresetNames] = Field(
+        None, description="A framework, or several, whose places are looked at after id_from."
+    )
+    turn_from: Annotated[list[IdPlace], Field(max_length=20)] = Field(
+        [], description="Where a turn is named, so that a request that is sent once more counts once."
+    )
     user_from: Annotated[list[IdPlace], Field(max_length=20)] = Field([], description="For sticky_by: user.")
     max_body_bytes: Annotated[Count, Field(le=16 * 1_048_576)] = 1_048_576
     max_id_length: Annotated[Count, Field(ge=1, le=1024)] = 256
     idle_after: LongDuration = 30 * MINUTE
+
+
+class ResponsesSection(Section):
+    """What is read in responses: errors inside a status of 200, the first token, tokens and cost."""
+
+    protocols: Unstated[ProtocolNames] = Field(
+        None, description="How responses are written; else as conversation.preset says."
+    )
+    error_if: Annotated[list[ErrorIf], Field(max_length=20)] = Field(
+        [], description="Rules of your own: a value in JSON, or the name of an event."
+    )
+    measure: Switch = Field(True, description="false: first token, tokens and cost are not recorded as outcomes.")
 
 
 class TokenSection(Section):
@@ -304,6 +322,7 @@ class FileSection(Section):
     sticky: Switch = Field(True, description="false: every request is drawn by itself.")
     sticky_by: Literal["conversation", "user"] = "conversation"
     conversation: ConversationSection = ConversationSection()
+    responses: ResponsesSection = ResponsesSection()
     store: Unstated[StoreUrl] = Field(
         None, repr=False, description="Else sqlite:///.agentcanary/AGENT.sqlite3, relative to this file."
     )

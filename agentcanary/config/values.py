@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from agentcanary.plan import MINUTE, Plan
+from agentcanary.protocols import ErrorRule
 
 
 class Place(StrEnum):
@@ -18,6 +19,10 @@ class Place(StrEnum):
     QUERY = "query"
     PATH = "path"
     JSON = "json"
+    FORM = "form"
+    WEBSOCKET_FIRST_FRAME = "websocket_first_frame"
+    FIRST_MESSAGE = "first_message"
+    COMPOSITE = "composite"
     SIGNED_COOKIE = "signed_cookie"
 
 
@@ -27,13 +32,22 @@ class Extractor:
 
     Attributes:
         place: Header, cookie, …
-        name: Name of the header (lower case), cookie or query parameter; for a path a template with one placeholder,
-            ``/threads/{thread_id}/runs``, which the beginning of the path must match; for JSON the keys from the
-            top, joined by dots: ``params.message.contextId``; for our own signed cookie its name.
+        name: Name of the header (lower case), cookie, query parameter or form field; for a path a template with
+            placeholders, ``/threads/{thread_id}/runs``, which the beginning of the path must match; for JSON, also
+            in the first frame of a WebSocket, the keys from the top, joined by dots: ``params.message.contextId``;
+            for the first messages of a history the keys of its list; for our own signed cookie its name. Empty for
+            a composite key.
+        parts: The places of a composite key, in their order.
     """
 
     place: Place
     name: str
+    parts: tuple[Extractor, ...] = ()
+
+    @property
+    def named(self) -> tuple[str, object]:
+        """The place as it is written in a file: a word, and a name or such pairs."""
+        return self.place.value, [part.named for part in self.parts] if self.parts else self.name
 
 
 class SpanMode(StrEnum):
@@ -75,6 +89,8 @@ class Conversation:
 
     Attributes:
         id_from: Where the conversation id is looked for, in this order; the first one found counts.
+        presets: Names of frameworks whose places are looked at after these; see ``conversation.PRESETS``.
+        turn_from: Where a turn is named, so that a request that is sent once more counts once.
         user_from: Where the user is looked for, for ``sticky_by: user``.
         max_body_bytes: Bodies larger than this are passed on without being looked into.
         max_id_length: Longer ids, in characters, are not accepted.
@@ -82,10 +98,32 @@ class Conversation:
     """
 
     id_from: tuple[Extractor, ...] = DEFAULT_ID_FROM
+    presets: tuple[str, ...] = ()
+    turn_from: tuple[Extractor, ...] = ()
     user_from: tuple[Extractor, ...] = ()
     max_body_bytes: int = 1_048_576
     max_id_length: int = 256
     idle_after: float = 30 * MINUTE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Responses:
+    """What is read in responses.
+
+    Attributes:
+        protocols: Names of the protocols in which responses are written; see ``protocols.PROTOCOLS``.
+        error_if: What else makes a turn an error.
+        measure: True to record the time to the first token, tokens and cost as outcomes.
+    """
+
+    protocols: tuple[str, ...] = ()
+    error_if: tuple[ErrorRule, ...] = ()
+    measure: bool = True
+
+    @property
+    def watched(self) -> bool:
+        """True when responses are looked into at all."""
+        return bool(self.protocols or self.error_if)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +179,35 @@ class Telemetry:
     privacy: Privacy = Privacy.PLAIN
 
 
+# What notifications may be about, and what a message may be made of.
+EVENTS = (
+    "started",
+    "stage_entered",
+    "paused",
+    "resumed",
+    "undecided",
+    "invalid",
+    "dry_run",
+    "degraded",
+    "promoted",
+    "rolled_back",
+    "safety_stop",
+)
+MESSAGE_FIELDS = (
+    "agent",
+    "rollout",
+    "stable",
+    "canary",
+    "phase",
+    "stage",
+    "weight",
+    "message",
+    "severity",
+    "event",
+    "reasons",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
     """How long what is stored is kept, in seconds; None for ever.
@@ -161,12 +228,35 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Notifications are posted to a URL, which may contain a secret."""
+    """Notifications are posted to a URL, which may contain a secret.
+
+    Attributes:
+        url: Where to.
+        events: Which ones; none stands for all.
+        template: The message, with the notification's fields in braces; None for ours.
+    """
 
     url: str = field(repr=False)
+    events: tuple[str, ...] = ()
+    template: str | None = None
 
 
-Target = Log | Webhook
+@dataclass(frozen=True, slots=True)
+class Apprise:
+    """Notifications go to a service that apprise knows, by a URL that contains a secret.
+
+    Attributes:
+        url: As apprise reads it.
+        events: As for a webhook.
+        template: As for a webhook.
+    """
+
+    url: str = field(repr=False)
+    events: tuple[str, ...] = ()
+    template: str | None = None
+
+
+Target = Log | Webhook | Apprise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +283,7 @@ class Config:
         plan: What a rollout is going to do.
         store: SQLAlchemy URL; the path of an SQLite file is absolute.
         conversation: How conversations are found.
+        responses: What is read in responses.
         security: Who is believed.
         telemetry: What traces show.
         privacy: Conversation ids as they are, or hashed before anything else is done with them.
@@ -212,6 +303,7 @@ class Config:
     plan: Plan
     store: str = field(repr=False)
     conversation: Conversation = field(default_factory=Conversation)
+    responses: Responses = field(default_factory=Responses)
     security: Security = field(default_factory=Security)
     telemetry: Telemetry = field(default_factory=Telemetry)
     privacy: Privacy = Privacy.PLAIN

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from agentcanary.config.shown_urls import shown_url, shown_webhook
-from agentcanary.config.values import Config, Log, Webhook
+from agentcanary.config.values import Apprise, Config, Log, Target, Webhook
 from agentcanary.durations import format_duration
 from agentcanary.plan import Advance, Criterion, Plan, Stage
 from agentcanary_analysis.checks import Boundary
@@ -131,8 +131,17 @@ def label(metric: Metric) -> str:
     return _LABELS.get(metric.name, metric.name)
 
 
-def _target(target: Log | Webhook) -> str:
-    return "log" if isinstance(target, Log) else f"webhook {shown_webhook(target.url)}"
+def _target(target: Target) -> str:
+    match target:
+        case Log():
+            return "log"
+        case Webhook():
+            shown = f"webhook {shown_webhook(target.url)}"
+        case Apprise():
+            shown = f"apprise {target.url.partition('://')[0]}://…"
+        case _:
+            assert_never(target)
+    return f"{shown} ({', '.join(target.events)})" if target.events else shown
 
 
 def _at(metric: Metric, boundary: Boundary, known: float | None) -> str:

@@ -66,6 +66,7 @@ class Finder:
         presets: Frameworks whose places are looked at after these.
         max_length: Most characters that an id, or a part of one, from a preset's place may have.
         turn: Places of what names a turn, where no preset says it.
+        every: True when ``search`` must see every request, because responses are watched.
         first: The first place, where nearly every request has its id: a shortcut. Where it gives none or raises,
             ``search`` says what there is.
     """
@@ -75,6 +76,7 @@ class Finder:
     presets: tuple[Preset, ...] = ()
     max_length: int = MAX_LENGTH
     turn: tuple[Place, ...] = ()
+    every: bool = False
     first: Extractor = field(init=False, repr=False)
     _sources: tuple[tuple[Place, Preset | None, bool], ...] = field(init=False, repr=False)
     _media: frozenset[Media] = field(init=False, repr=False)
@@ -91,7 +93,7 @@ class Finder:
         fields = (*fields_of(places), *asks, *signals, *turns)
         frames = fields_of(places, frame=True)
         first: Extractor = _nowhere
-        if self.places and not self.presets and not self.turn:
+        if self.places and not (self.presets or self.turn or self.every):
             place = self.places[0]
             if not isinstance(place, JsonField | FormField | FirstFrame | FirstMessage | Composite):
                 first = place

@@ -36,6 +36,7 @@ def finder(
     max_length: int = MAX_LENGTH,
     presets: Sequence[str] = (),
     turn: Iterable[tuple[str, object]] = (),
+    every: bool = False,
 ) -> Finder:
     """A finder from places as they are written in a configuration.
 
@@ -46,6 +47,7 @@ def finder(
         max_length: Characters.
         presets: Names of frameworks, looked at after the places.
         turn: Places of what names a turn.
+        every: True when ``search`` must see every request.
 
     Raises:
         ValueError: If a place or a preset is unknown.
@@ -62,6 +64,7 @@ def finder(
         tuple(PRESETS[name] for name in presets),
         max_length,
         _places(turn, cookie, max_length),
+        every,
     )
 
 

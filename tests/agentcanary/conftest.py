@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agentcanary import context
+from agentcanary.aliases import AliasKeeper
 from agentcanary.assignment import Pin, RolloutView
 from agentcanary.clock import Clock
 from agentcanary.conversation import Finder, SignedCookie, finder
@@ -18,6 +19,7 @@ from agentcanary.outcomes import Outcome, Record, RecordedTurn, TurnEnded, TurnS
 from agentcanary.pins import PinKeeper
 from agentcanary.security import Forcing
 from agentcanary.telemetry import Telemetry
+from agentcanary.watching import Watching
 
 Message = MutableMapping[str, Any]
 
@@ -76,6 +78,26 @@ class PinStore:
             return self.pins.setdefault((agent, rollout, unit), pin)
 
 
+class AliasStore:
+    """Aliases in memory, shared by the hosts of a test as a store is by workers."""
+
+    def __init__(self) -> None:
+        self.units: dict[str, str] = {}
+        self.reads: list[str] = []
+        self.failing: Exception | None = None
+
+    def alias(self, agent: str, alias: str) -> str | None:
+        self.reads.append(alias)
+        if self.failing is not None:
+            raise self.failing
+        return self.units.get(alias)
+
+    def put_alias(self, agent: str, alias: str, unit: str, now: float) -> str:
+        if self.failing is not None:
+            raise self.failing
+        return self.units.setdefault(alias, unit)
+
+
 class FakeHost:
     """What ``Canary`` is to the middleware, in memory."""
 
@@ -86,6 +108,8 @@ class FakeHost:
         self.user_finder: Finder | None = None
         self.cookie: SignedCookie | None = None
         self.forcing: Forcing | None = None
+        self.watching: Watching | None = None
+        self.aliases = AliasKeeper(AliasStore(), agent="support", clock=clock, degraded=self.degraded)
         self.pseudonym: Callable[[str], str | None] | None = None
         self.telemetry = Telemetry("support", span="off")
         self.pins = PinKeeper(store, idle_after=1800.0, degraded=self.degraded)
@@ -235,6 +259,7 @@ def host(clock: FrozenClock, pin_store: PinStore) -> Iterator[FakeHost]:
     if pin_store.gate is not None:
         pin_store.gate.set()
     made.pins.close()
+    made.aliases.close()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from agentcanary.config import (
+    Apprise,
     Config,
     Extractor,
     Log,
@@ -24,6 +25,7 @@ from agentcanary.config.sections import FileSection, Section
 from agentcanary.durations import format_duration, parse_duration
 from agentcanary.freeze import FreezeWindow
 from agentcanary.plan import DAY, HOUR, MINUTE, Advance, Criterion, OnFail, OnInconclusive, Pinned, plan_from_dict
+from agentcanary.protocols import ErrorRule
 from agentcanary_analysis.metrics import Direction, Kind, Metric
 
 CASES = Path(__file__).parent / "cases"
@@ -142,16 +144,37 @@ def test_every_key_reaches_its_place() -> None:
         Extractor(Place.COOKIE, "chat"),
         Extractor(Place.JSON, "params.message.contextId"),
     )
+    assert config.conversation.presets == ("agui", "a2a")
+    assert [extractor.named for extractor in config.conversation.turn_from] == [
+        ("header", "x-turn-id"),
+        ("composite", [("form", "chat"), ("json", "turn")]),
+    ]
     assert config.conversation.user_from == (Extractor(Place.HEADER, "x-user-id"),)
+    assert (config.responses.protocols, config.responses.measure) == (("agui", "vercel"), False)
+    assert config.responses.error_if == (
+        ErrorRule(json="result.status", values=("failed", 3, True)),
+        ErrorRule(event="crashed"),
+    )
     assert (config.conversation.max_body_bytes, config.conversation.max_id_length) == (65_536, 64)
     assert config.conversation.idle_after == HOUR
     assert config.store == "postgresql+psycopg://canary:hunter2@db.example/agents"
-    assert config.notify == (Log(), Webhook("https://hooks.example.com/T0/secret"))
+    assert config.notify == (
+        Log(),
+        Webhook("https://hooks.example.com/T0/secret"),
+        Apprise("slack://TokenA/TokenB/TokenC", ("rolled_back", "safety_stop"), "{severity}: {message} at {weight}"),
+    )
     assert (config.telemetry.span, config.telemetry.privacy) == (SpanMode.OFF, Privacy.HASH)
     assert config.security.trust_header is True
     assert config.security.cookie_secret == "0123456789abcdef0123"
     assert config.traffic == Traffic(conversations_per_hour=400, stable={"error_rate": 0.05, "p95_latency": 4.0})
     assert (config.look_every, config.stale_after, config.controller) == (2.0, 30.0, False)
+
+
+def test_a_framework_brings_its_places_and_its_protocol() -> None:
+    config = parsed("conversation: {preset: [headers, mcp]}")
+    assert config.conversation.id_from == ()
+    assert config.conversation.presets == ("headers", "mcp")
+    assert config.responses.protocols == ("mcp",)
 
 
 def test_the_case_with_every_key_has_every_key() -> None:

@@ -22,6 +22,9 @@ def mistakes(text: str) -> list[str]:
 
 
 # Text, then the one message it must give.
+PLACES = (
+    "places are header, cookie, query, path, json, form, websocket_first_frame, first_message, composite, signed_cookie"
+)
 ONE_MISTAKE = {
     "unknown key": (
         NAMES + "alpa: 0.05",
@@ -297,7 +300,7 @@ ONE_MISTAKE = {
     ),
     "unknown notification": (
         NAMES + "notify: [slack]",
-        "canary.yaml:4: notify[0] must be 'log' or 'webhook: https://…'",
+        "canary.yaml:4: notify[0] must be 'log' or 'webhook: https://…' or 'apprise: slack://…'",
     ),
     "short secret": (
         NAMES + "security: {cookie_secret: hunter2}",
@@ -319,23 +322,56 @@ ONE_MISTAKE = {
     ),
     "unknown place": (
         NAMES + "conversation:\n  id_from:\n    - haeder: x-id",
-        (
-            "canary.yaml:6: conversation.id_from[0] looks in 'haeder', which is no place; "
-            "places are header, cookie, query, path, json, signed_cookie"
-        ),
+        (f"canary.yaml:6: conversation.id_from[0] looks in 'haeder', which is no place; {PLACES}"),
     ),
     "place that is text": (
         NAMES + "conversation: {id_from: [x-id]}",
         (
             "canary.yaml:4: conversation.id_from[0] must be one 'place: name', such as 'header: x-session-id'; "
-            "places are header, cookie, query, path, json, signed_cookie; got 'x-id'"
+            f"{PLACES}; got 'x-id'"
         ),
+    ),
+    "composite of one place": (
+        NAMES + "conversation: {id_from: [composite: [json: a]]}",
+        (
+            "canary.yaml:4: conversation.id_from[0] needs 2 to 10 places after composite:, "
+            "such as [json: userId, json: sessionId]"
+        ),
+    ),
+    "unknown framework": (
+        NAMES + "conversation: {preset: openai-response}",
+        (
+            "canary.yaml:4: conversation.preset names the preset 'openai-response', which is not known; "
+            "did you mean openai-responses?"
+        ),
+    ),
+    "framework named twice": (
+        NAMES + "conversation: {preset: [agui, agui]}",
+        "canary.yaml:4: conversation.preset must name one preset or several different ones",
+    ),
+    "unknown protocol": (
+        NAMES + "responses: {protocols: [soap]}",
+        (
+            "canary.yaml:4: responses.protocols names the protocol 'soap', which is not known; "
+            "known are agui, vercel, a2a, mcp, openai-responses, openai-chat, chatkit, langgraph, adk, agno"
+        ),
+    ),
+    "rule about two things": (
+        NAMES + "responses: {error_if: [{json: a, event: b}]}",
+        (
+            "canary.yaml:4: responses.error_if[0] must be 'json: status' with 'one_of: [failed]' or without, "
+            "or 'event: error', got {'json': 'a', 'event': 'b'}"
+        ),
+    ),
+    "rule with a fraction": (
+        NAMES + "responses: {error_if: [{json: a, one_of: [0.5]}]}",
+        ("canary.yaml:4: responses.error_if[0] has one_of: [0.5]; write a list of texts, whole numbers, true or false"),
     ),
     "path without placeholder": (
         NAMES + "conversation: {id_from: [path: /threads]}",
         (
             "canary.yaml:4: conversation.id_from[0] has the path '/threads'; "
-            "write it with one placeholder: /threads/{thread_id}/runs"
+            "write it with a placeholder: /threads/{thread_id}/runs"
         ),
     ),
     "header with a space": (
