@@ -7,7 +7,20 @@ elsewhere.
 
 from __future__ import annotations
 
-from agentcanary.dashboard.application import application
-from agentcanary.dashboard.source import Source
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agentcanary.dashboard.asgi import application
+    from agentcanary.dashboard.source import Source
 
 __all__ = ["Source", "application"]
+
+# Imported when they are asked for: the drawing process needs none of it.
+_MODULES = {"Source": "source", "application": "asgi"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -7,7 +7,10 @@ import select
 import subprocess
 import sys
 import threading
+import weakref
 from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -17,6 +20,7 @@ from agentcanary.dashboard.pictures import Picture
 
 log = structlog.get_logger("agentcanary")
 
+COMMAND = (sys.executable, "-m", "agentcanary.dashboard.drawing")
 _KEPT = 400
 _PATIENCE = 30.0
 
@@ -35,13 +39,21 @@ class Drawn:
 
 
 class Artist:
-    """Draws charts in a process of its own, one after the other, and keeps the newest by what they show."""
+    """Draws charts in a process of its own, one after the other, and keeps the newest by what they show.
 
-    def __init__(self) -> None:
+    The process is started when a chart is asked for, and ends when none is asked for any more.
+
+    Args:
+        command: The drawing process.
+    """
+
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        self._command = command
         self._kept: OrderedDict[tuple[str, str, int], Drawn] = OrderedDict()
         self._known = threading.Lock()
         self._busy = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
+        self._running: list[subprocess.Popen[str]] = []
+        weakref.finalize(self, _end, self._running)
 
     def kept(self, picture: Picture, *, theme: str, width: int) -> Drawn | None:
         """A chart that was drawn before, or None."""
@@ -70,7 +82,7 @@ class Artist:
             try:
                 answer = self._ask(line)
             except (OSError, ValueError) as error:
-                self._end()
+                _end(self._running)
                 answer = {"error": f"{type(error).__qualname__}: {error}"}
             if "svg" not in answer:
                 log.warning("agentcanary.chart_not_drawn", chart=picture.slot, error=answer.get("error", "no answer"))
@@ -85,7 +97,7 @@ class Artist:
     def close(self) -> None:
         """End the drawing process."""
         with self._busy:
-            self._end()
+            _end(self._running)
 
     def _ask(self, line: str) -> dict[str, str]:
         asked, answers = self._pipes()
@@ -100,30 +112,30 @@ class Artist:
         return found
 
     def _pipes(self) -> tuple[IO[str], IO[str]]:
-        process = self._process
-        if process is None or process.poll() is not None:
-            self._end()
-            process = self._process = subprocess.Popen(
-                [sys.executable, "-m", "agentcanary.dashboard.drawing"],
+        if not self._running or self._running[0].poll() is not None:
+            _end(self._running)
+            process = subprocess.Popen(
+                list(self._command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
                 encoding="utf-8",
             )
+            self._running.append(process)
+        process = self._running[0]
         if process.stdin is None or process.stdout is None:
             raise BrokenPipeError("the drawing process has no pipes")
         return process.stdin, process.stdout
 
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
+
+def _end(running: list[subprocess.Popen[str]]) -> None:
+    """End a process: it ends by itself when its pipe is closed, and is ended when it does not."""
+    while running:
+        process = running.pop()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                try:
+                with suppress(OSError):  # What was not sent is not needed any more.
                     pipe.close()
-                except OSError:
-                    continue  # What was not sent is not needed any more.
         process.terminate()
         process.wait(timeout=_PATIENCE)

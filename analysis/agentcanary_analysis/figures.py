@@ -20,8 +20,8 @@ def value(number: float | None, kind: Kind, unit: str = "") -> str:
 
     >>> value(0.0612, Kind.PROPORTION), value(2.3456, Kind.QUANTILE, "s"), value(None, Kind.MEAN)
     ('6.1 %', '2.35 s', '–')
-    >>> value(0.0123, Kind.QUANTILE, "s")
-    '12.3 ms'
+    >>> value(0.0123, Kind.QUANTILE, "s"), value(1003.4, Kind.MEAN)
+    ('12.3 ms', '1,003')
     """
     if number is None:
         return "–"
@@ -31,7 +31,8 @@ def value(number: float | None, kind: Kind, unit: str = "") -> str:
         return f"{number * 100:.1f} %"
     if unit == "s" and number < 0.1:
         return f"{number * 1000:.3g} ms"
-    return f"{number:.3g} {unit}".rstrip()
+    shown = f"{number:,.0f}" if 1000 <= abs(number) < 1e9 else f"{number:.3g}"
+    return f"{shown} {unit}".rstrip()
 
 
 def change(relative: float | None) -> str:
