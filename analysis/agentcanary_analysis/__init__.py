@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Verdict,
     )
     from agentcanary_analysis.analyze import analyze, analyze_result
+    from agentcanary_analysis.anytime_intervals import anytime_mean_ratio_interval, anytime_ratio_interval
     from agentcanary_analysis.bootstrap import (
         Change,
         bucket_draws,
@@ -137,6 +138,7 @@ _HOMES = {
     "table_files": ["read_table"],
     "clickhouse": ["clickhouse_view"],
     "aggregates": ["Aggregates", "Arm", "Cell", "Epoch", "Safety", "Tally"],
+    "anytime_intervals": ["anytime_mean_ratio_interval", "anytime_ratio_interval"],
     "bootstrap": ["Change", "bucket_draws", "histogram_quantile_draws", "proportion_draws", "sorted_quantile_draws"],
     "bootstrap_intervals": [
         "ClusteredInterval",
@@ -261,6 +263,8 @@ __all__ = [
     "Verdict",
     "analyze",
     "analyze_result",
+    "anytime_mean_ratio_interval",
+    "anytime_ratio_interval",
     "assess",
     "bca_interval",
     "best_kappa",

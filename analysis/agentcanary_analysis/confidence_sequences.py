@@ -159,17 +159,30 @@ def contrast_of(sums: FloatArray, boundary: Boundary) -> Contrast:
         sums: Units, totals and squares (first axis) of canary and stable (second axis), shape (3, 2, …, epochs).
         boundary: The line.
     """
-    ratio, worse = boundary.ratio, 1.0 if boundary.direction is Direction.UP_IS_WORSE else -1.0
+    worse = 1.0 if boundary.direction is Direction.UP_IS_WORSE else -1.0
+    return contrast_at(sums, boundary.ratio, shift=boundary.shift, worse=worse)
+
+
+def contrast_at(sums: FloatArray, ratio: float | FloatArray, *, shift: float, worse: float) -> Contrast:
+    """``contrast_of`` for many ratios at once.
+
+    Args:
+        sums: Shape (3, 2, …, epochs).
+        ratio: Broadcasts against (…, epochs).
+        shift: The floor with its sign.
+        worse: 1 where up is worse, else -1.
+    """
     units = np.maximum(sums[0], 1)
     mean = sums[1] / units
     whole = unbiased_variance(Moments(*sums.sum(axis=-1, keepdims=True)))
-    error = np.where(sums[0] < _BORROW_BELOW, whole, unbiased_variance(Moments(*sums))) / units
-    error[1] *= ratio**2
+    error_c, error_s = np.where(sums[0] < _BORROW_BELOW, whole, unbiased_variance(Moments(*sums))) / units
+    error_s = ratio**2 * error_s
     filled = (sums[0] > 0).all(axis=0)
     effective = np.where(filled, 1 / (1 / units[0] + ratio**2 / units[1]), 0.0)
-    difference = worse * (mean[0] - ratio * mean[1] - boundary.shift)
-    variance = (effective**2 * (error[0] + error[1])).sum(axis=-1)
-    fourth = (effective**4 * (error**2 / np.maximum(units - 1, 1)).sum(axis=0)).sum(axis=-1)
+    difference = worse * (mean[0] - ratio * mean[1] - shift)
+    variance = (effective**2 * (error_c + error_s)).sum(axis=-1)
+    freedoms = np.maximum(units - 1, 1)
+    fourth = (effective**4 * (error_c**2 / freedoms[0] + error_s**2 / freedoms[1])).sum(axis=-1)
     in_use = np.where(filled, sums, 0.0).sum(axis=-1)
     binary = in_use[2] == in_use[1]
     enough = ~binary | (np.minimum(in_use[1], in_use[0] - in_use[1]) >= _MIN_EVENTS)
@@ -178,13 +191,13 @@ def contrast_of(sums: FloatArray, boundary: Boundary) -> Contrast:
     return Contrast((effective * difference).sum(axis=-1), variance, effective.sum(axis=-1), freedom, known)
 
 
-def log_e_contrast(parts: Contrast, *, kappa: npt.ArrayLike, sign: float) -> FloatArray:
+def log_e_contrast(parts: Contrast, *, kappa: npt.ArrayLike, sign: float | FloatArray) -> FloatArray:
     """Log e-value of the contrast, shape (…); 0 where it is not known.
 
     Args:
         parts: From ``contrast``.
         kappa: Prior precision, broadcasts against the contrast, frozen at the rollout's start.
-        sign: 1 for evidence of harm, -1 for evidence of safety.
+        sign: 1 for evidence of harm, -1 for evidence of safety; broadcasts against the contrast.
 
     **Source**: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2024), Annals of Statistics 52:2613-2640.
     """

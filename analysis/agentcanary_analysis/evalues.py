@@ -176,7 +176,7 @@ def conditional_growth(
         question: Harm or safe.
         worse: Which way is worse: one for all, or one for each of the batch.
     """
-    distance, log_prior = _prior(question)
+    distance, log_prior = half_line_prior(question)
     above = [(question is Question.HARM) == (direction is Direction.UP_IS_WORSE) for direction in worse]
     log_change = np.where(above, 1.0, -1.0)[:, None, None] * distance
     testable = (weights > 0) & (weights < 1)
@@ -194,7 +194,7 @@ def distinct(values: FloatArray) -> list[float]:
 
 
 @lru_cache(maxsize=2)
-def _prior(question: Question) -> tuple[FloatArray, FloatArray]:
+def half_line_prior(question: Question) -> tuple[FloatArray, FloatArray]:
     """Log distances from the boundary and their log prior, each shape (points,)."""
     prior = _PRIORS[question.value]
     distance = (np.arange(_PRIOR_POINTS) + 0.5) / _PRIOR_POINTS * np.log(prior.reach)

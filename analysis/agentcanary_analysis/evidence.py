@@ -81,7 +81,9 @@ class Evidence:
         stable: The stable arm.
         canary: The canary arm.
         relative_change: Stratified estimate of canary / stable - 1, or None.
-        interval: For people to read.
+        interval: Of one look, for people to read: right at a look that was fixed before, and after a rollback
+            biased away from the boundary.
+        anytime: The relative changes that no look has rejected: right at all looks together. Of criteria only.
         test: The one-look test against the boundary.
         log_e_harm: Natural logarithm of the e-value against "within the boundary".
         log_e_safe: The same against "beyond the boundary".
@@ -101,6 +103,7 @@ class Evidence:
     canary: ArmSummary | None = None
     relative_change: float | None = None
     interval: Interval | None = None
+    anytime: Interval | None = None
     test: Test | None = None
     needs: int | None = None
     drifting: bool = False
@@ -131,8 +134,10 @@ def assess(
         ValueError: If the aggregates are impossible, or a budget is outside (0, 0.5).
     """
     # Loaded with the first look, in the controller's thread: the processes that serve requests need no scipy.
+    from agentcanary_analysis.anytime_intervals import anytime_interval
     from agentcanary_analysis.cells import cells_of
     from agentcanary_analysis.checked_input import checked_type
+    from agentcanary_analysis.looked_at import LookedAt
     from agentcanary_analysis.questions import Line, answer
     from agentcanary_analysis.summaries import summarise
     from agentcanary_analysis.suspicion import drift_p, suspect_p
@@ -145,12 +150,14 @@ def assess(
     for name, budget in (("alpha", alpha), ("alpha_promote", alpha_promote)):
         if not 0 < budget < 0.5:
             raise ValueError(f"{name} must be between 0 and 0.5, got {budget} (write 0.05 for 5 %)")
-    line, cells = Line(metric, boundary), cells_of(aggregates, metric, boundary)
+    looked_at = LookedAt(aggregates)
+    line, cells = Line(metric, boundary), cells_of(looked_at, metric, boundary)
     return describe(
         cells,
         line,
         answer(cells, line, weight=weight, alpha=alpha, alpha_promote=alpha_promote),
-        summarise(aggregates, metric),
+        summarise(looked_at, metric, cells if metric.kind is not Kind.QUANTILE else None),
+        anytime=anytime_interval(looked_at, cells, line),
         suspect_p=float(suspect_p(cells, line)[0]),
         drift_p=float(drift_p(cells, line)[0]),
         weight=weight,
@@ -165,6 +172,7 @@ def describe(
     found: Answers,
     summary: Summary,
     *,
+    anytime: Interval | None = None,
     suspect_p: float,
     drift_p: float,
     weight: float,
@@ -178,6 +186,7 @@ def describe(
         line: Metric and boundary.
         found: ``answer(cells, line, …)``.
         summary: What people read of the metric.
+        anytime: The relative changes that no look has rejected.
         suspect_p: One-look p-value against "not beyond the boundary".
         drift_p: P-value against "the arms differ equally in all stages".
         weight: ``safe`` is asked on the epochs of this weight.
@@ -224,6 +233,7 @@ def describe(
         canary=summary.canary,
         relative_change=summary.relative_change,
         interval=summary.interval,
+        anytime=anytime,
         test=Test(name=method_name(line), p_value=suspect_p),
         log_e_harm=float(found.log_e_harm[0]),
         log_e_safe=float(found.log_e_safe[0]),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from agentcanary_analysis.aggregates import Aggregates, Arm
+from agentcanary_analysis.anytime_intervals import anytime_interval
 from agentcanary_analysis.cells import Cells, cells_of, threshold_of
 from agentcanary_analysis.checks import Boundary, Check
 from agentcanary_analysis.evidence import Evidence, Status, describe
@@ -88,7 +89,12 @@ class Look:
             lines, [one.cells for one in asked], [one.answers for one in asked], self._split, alpha=self.alpha
         )
         alone = float(np.log(max(len(lines), 1)) - np.log(self.alpha))
-        found = self._describe(lines, asked, self.proof_weight, alone)
+        found = [
+            replace(evidence, anytime=anytime_interval(self._known, one.cells, line))
+            for evidence, one, line in zip(
+                self._describe(lines, asked, self.proof_weight, alone), asked, lines, strict=True
+            )
+        ]
         guilty = _guilty(found, alone) if weighed.harmed[0] else ()
         return tuple(_with_harm(evidence, evidence.metric in guilty) for evidence in found), weighed
 

@@ -44,12 +44,12 @@ class Table(NamedTuple):
         return self.upto[:, :, -1] if self.numbers.size else np.zeros(self.counts.shape[:2])
 
     def above(self, arm: int, bins: npt.NDArray[np.int64]) -> FloatArray:
-        """Conversations of an arm above a bin, one bin for each epoch; shape (epochs,)."""
-        units: FloatArray = self.units[arm]
+        """Conversations of an arm above a bin of each epoch; of the shape of ``bins``, (…, epochs)."""
+        units: FloatArray = np.broadcast_to(self.units[arm], bins.shape)
         if not self.numbers.size:
             return units
         at = np.searchsorted(self.numbers, bins, side="right") - 1
-        upto = self.upto[arm][np.arange(bins.size), np.maximum(at, 0)]
+        upto = self.upto[arm][np.arange(bins.shape[-1]), np.maximum(at, 0)]
         return units - np.where(at >= 0, upto, 0.0)
 
 

@@ -28,8 +28,8 @@ class Spread(StrEnum):
 
     ``ON_THE_LINE`` is that of the score test, by which checks are judged: plan with it. What it says to be detected and
     certified with power .80, at a base rate of 5 % and a weight of 5 %, the test does with a true power
-    (``enumerated_power``) of .76 and .83 at 50 canary units, .80 and .81 at 200, .80 and .80 at 1000. ``WALD`` takes the
-    true rates, as the textbook's quick formula and most sample size tables do: for figures to be compared with theirs.
+    (``enumerated_power``) of .76 and .83 at 50 canary units, .80 and .81 at 200, .80 and .80 at 1000. ``WALD`` takes
+    the true rates, as the textbook's quick formula and most tables do: for figures to be compared with theirs.
     Its .80 are a true .93 and .64, .90 and .68, .86 and .74: smaller changes are detected than it says, and wider
     margins are certified.
 

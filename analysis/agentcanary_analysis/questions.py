@@ -36,7 +36,7 @@ from agentcanary_analysis.two_by_two import two_by_two_growth, two_by_two_growth
 
 MAX_RESPONSE_DIFFERENCE = 0.02
 _PLANNED_UNITS = {Question.HARM: 600.0, Question.SAFE: 4000.0}
-_MOST_ALPHA = 0.4  # beyond it the mixture has no best precision
+MOST_ALPHA = 0.4  # beyond it the mixture has no best precision
 
 
 class Method(StrEnum):
@@ -308,4 +308,4 @@ def kappa(cells: Cells, question: Question, alpha: float) -> FloatArray:
     stable = Moments(*(column.sum(axis=1) for column in (cells.stable_n, cells.stable_k, cells.stable_squares)))
     present = unbiased_variance(stable)
     variance = np.where(np.isfinite(cells.variance), cells.variance, np.where(present > 0, present, 1.0))
-    return best_kappa(_PLANNED_UNITS[question], min(alpha, _MOST_ALPHA)) * variance
+    return best_kappa(_PLANNED_UNITS[question], min(alpha, MOST_ALPHA)) * variance

@@ -594,6 +594,31 @@ FUNCTIONS: dict[str, Case] = {
     "tempered_events": Case(
         {"canary": epochs(event_tallies), "stable": epochs(event_tallies)}, {"canary": TALLIES, "stable": TALLIES}
     ),
+    "anytime_mean_ratio_interval": Case(
+        {
+            "canary": epochs(event_tallies),
+            "stable": epochs(event_tallies),
+            "variance": st.floats(1e-6, 1e6),
+            "planned_units": st.floats(1, 1e6),
+            "confidence": confidences,
+        },
+        {
+            "canary": TALLIES,
+            "stable": TALLIES,
+            "variance": POSITIVE,
+            "planned_units": POSITIVE,
+            "confidence": CONFIDENCES,
+        },
+    ),
+    "anytime_ratio_interval": Case(
+        {"canary_events": counted_units, "stable_events": counted_units, "weight": shares, "confidence": confidences},
+        {
+            "canary_events": E_COUNTS,
+            "stable_events": E_COUNTS,
+            "weight": SPLIT["weight"],
+            "confidence": CONFIDENCES,
+        },
+    ),
     "conditional_binomial": Case(
         {
             "canary_events": counted_units,
