@@ -153,6 +153,7 @@ class Canary:
             notify=notify,
             on_verdict=self.telemetry.verdict,
             retention=config.retention,
+            retention=config.retention,
         )
         self._control = ControlThread(
             self.controller, every=config.look_every / self.clock.speed, on_failure=self.degraded

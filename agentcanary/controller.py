@@ -15,10 +15,12 @@ from typing import Any
 import structlog
 
 from agentcanary.clock import Clock
+from agentcanary.config import Retention
 from agentcanary.courier import Courier, Lane
 from agentcanary.effects.delivery import deliver
 from agentcanary.effects.notifications import Notifier
 from agentcanary.errors import ConflictError
+from agentcanary.housekeeping import EVERY, tidy_up
 from agentcanary.looking import counted_metrics, findings_of
 from agentcanary.plan import Plan
 from agentcanary.rollout import Audit, EffectKind, Phase, Rollout, Transition, Verdict
@@ -50,6 +52,7 @@ class Controller:
         owner: Who holds the lease: different for each worker.
         notify: Tells people.
         on_verdict: Called with the verdict of each look.
+        retention: How long what is stored is kept.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Controller:
         owner: str,
         notify: Notifier,
         on_verdict: Callable[[str], None] = lambda _: None,
+        retention: Retention | None = None,
     ) -> None:
         self._store = store
         self._agent = agent
@@ -74,6 +78,7 @@ class Controller:
         self._owner = owner
         self._notify = notify
         self._on_verdict = on_verdict
+        self._retention = retention or Retention()
         self._kept: tuple[tuple[str, Verdict], float] | None = None
         self._holds = False
 
@@ -104,6 +109,11 @@ class Controller:
         """Try every effect of a kind that is due, if the last look found that this worker holds the lease."""
         if self._holds:
             deliver(Lane(self._store, kind), self._notify, agent=self._agent, now=self._clock())
+
+    def tidy(self) -> None:
+        """Delete what is older than it has to be, if the last look found that this worker holds the lease."""
+        if self._holds:
+            tidy_up(self._store, self._retention, self._clock())
 
     def release(self) -> None:
         """Give the lease back, so that another worker need not wait for it to run out."""
@@ -204,6 +214,8 @@ class ControlThread:
         self._couriers = [Courier(kind, self._controller.deliver, self._on_failure) for kind in EffectKind]
         self._thread = threading.Thread(target=self._run, name="agentcanary-controller", daemon=True)
         self._thread.start()
+        # Of its own, because deleting may take longer than a look may wait.
+        threading.Thread(target=self._tidy, args=(self._ended,), name="agentcanary-housekeeping", daemon=True).start()
 
     def stop(self) -> None:
         """End after the look under way, and give the lease back."""
@@ -222,6 +234,10 @@ class ControlThread:
             if self._ended.wait(self._every):
                 break
         self._safely(self._controller.release)
+
+    def _tidy(self, ended: threading.Event) -> None:
+        while not ended.wait(EVERY):
+            self._safely(self._controller.tidy)
 
     def _safely(self, step: Callable[[], object]) -> None:
         try:

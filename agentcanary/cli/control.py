@@ -54,6 +54,7 @@ def controller(
                 clock=at.clock,
                 owner=f"{os.uname().nodename}:{uuid.uuid4().hex}",
                 notify=NotifyAll(notifiers_from(at.config)),
+                retention=at.config.retention,
             ),
             every=at.config.look_every,
             on_failure=failed,

@@ -42,12 +42,14 @@ def explain(
 ) -> None:
     """Show everything known of a conversation: arm and why, turns, outcomes, where it counts or why it does not."""
     from agentcanary.cli.explanation import explanation
+    from agentcanary.cli.people import unit_named
     from agentcanary.cli.seat import seat
 
     with seat(config, agent) as at:
         now = at.clock()
-        known = at.store.conversation(at.agent, conversation)
-        following = next_turn(at, conversation, now)
+        unit = unit_named(at, conversation)
+        known = at.store.conversation(at.agent, unit)
+        following = next_turn(at, unit, now)
         if known is None:
             raise UnknownError(
                 f"conversation {conversation!r} of agent {at.agent!r} is not in {at.store.name}: it had no turn and no "

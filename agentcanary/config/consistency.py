@@ -14,6 +14,7 @@ from agentcanary.config.mistakes import share_remedy, where
 from agentcanary.config.sections import (
     ConversationSection,
     FreezeSection,
+    MetricSection,
     PromotionSection,
     RetentionSection,
     RollbackSection,
@@ -52,7 +53,9 @@ def _freeze(data: Mapping[str, Any]) -> Found:
 def _retention(data: Mapping[str, Any]) -> Found:
     kept = RetentionSection.readable(data.get("retention", {})).get("conversations")
     metrics, _ = readable_metrics(data)
-    longest = max([DAY, *(metric.horizon for metric in metrics)])
+    stated = {key: data[key] for key in ("horizon", "horizon_minutes") if key in data}
+    horizon = MetricSection.readable({"name": "any", **stated}).get("horizon") or 0.0
+    longest = max([DAY, horizon, *(metric.horizon for metric in metrics)])
     if kept is not None and kept < longest:
         path: Path = ("retention", "conversations")
         text = f"must be at least {format_duration(longest)}, got {format_duration(kept)}"
