@@ -213,11 +213,8 @@ def _readable(lazy: Frame, where: Columns) -> Frame:
         native = lazy.to_native()
         lazy = nw.from_native(native.assign(**{name: _from_objects(native[name]) for name in odd})).lazy()
     if where.started_at and schema[where.started_at] == nw.String:
-        text = nw.col(where.started_at)
-        engine = lazy.implementation
-        eager = engine.is_pandas() or engine.is_pyarrow() or engine.is_polars()
         try:
-            lazy = lazy.with_columns(text.str.to_datetime() if eager else text.cast(nw.Datetime))
+            lazy = _with_times(lazy, where.started_at)
             lazy.select(nw.col(where.started_at).min()).collect()
         except Exception as error:  # noqa: BLE001 (every backend has its own; the message says it all)
             raise TableError(
@@ -225,6 +222,21 @@ def _readable(lazy: Frame, where: Columns) -> Frame:
                 f"({type(error).__name__})"
             ) from None
     return lazy
+
+
+def _with_times(lazy: Frame, column: str) -> Frame:
+    """The frame with a column of texts as times."""
+    engine = lazy.implementation
+    if engine.is_polars():
+        import polars as pl
+
+        # A lazy frame of Polars must know the zone before it has seen the texts.
+        made = lazy.to_native().with_columns(pl.col(column).str.to_datetime(time_zone="UTC"))
+        found: Frame = nw.from_native(made).lazy()
+        return found
+    text = nw.col(column)
+    eager = engine.is_pandas() or engine.is_pyarrow()
+    return lazy.with_columns(text.str.to_datetime() if eager else text.cast(nw.Datetime))
 
 
 def _from_objects(series: Any) -> Any:
