@@ -283,14 +283,17 @@ def test_a_timeout_at_the_quantile_is_said_and_not_drawn() -> None:
     assert "500 of canary never ended" in words
 
 
-def test_figures_show_themselves_without_loading_anything() -> None:
+def test_notebooks_show_charts_without_loading_anything() -> None:
     chart, _ = drawing("weight")
-    bundle = Figure(chart)._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "image/svg+xml"}
-    assert bundle["text/plain"] == describe(chart)
-    several = Figure(chart, drawing("split")[0])._repr_mimebundle_()
-    assert several["text/html"].count("<svg") == 2
-    assert "<script" not in several["text/html"]
+    for shown in (chart, chart.interactive(), chart.properties(title="mine")):
+        bundle = shown._repr_mimebundle_()
+        assert isinstance(bundle, dict)
+        assert set(bundle) == {"text/plain", "image/svg+xml"}
+        assert bundle["text/plain"] == describe(chart)
+    several = Figure(chart, drawing("split")[0])._repr_html_()
+    assert several.count('<img src="data:image/svg+xml;base64,') == 2
+    assert f'alt="{describe(chart)}"' in several
+    assert "<script" not in several
 
 
 def test_a_png_is_drawn_at_the_scale_asked_for() -> None:

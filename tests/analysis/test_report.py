@@ -28,6 +28,7 @@ from agentcanary_analysis.analysis_result import (
     Verdict,
 )
 from agentcanary_analysis.analyze import analyze
+from agentcanary_analysis.charts import describe
 from agentcanary_analysis.checks import parse_check
 from agentcanary_analysis.evidence import Interval, Status, Test
 from agentcanary_analysis.history import Effect, generate_history
@@ -280,7 +281,7 @@ def test_a_notebook_shows_the_checks_and_an_image_that_it_holds_itself() -> None
 
 def test_the_plot_is_the_forest_and_the_plots_are_the_rest() -> None:
     report = Report(RESULT, COURSE)
-    assert "error_rate_increase < 0.10: harmed" in repr(report.plot())
+    assert "error_rate_increase < 0.10: harmed" in describe(report.plot())
     words = repr(report.plots())
     assert len(words.splitlines()) == 4
     for part in (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agentcanary_analysis.charts.data import Compared, Detected, ProfilePoint, Split, compared
 from agentcanary_analysis.charts.evidence import evidence_over_time
-from agentcanary_analysis.charts.figure import Figure, describe, to_png, to_svg
+from agentcanary_analysis.charts.figure import Figure, describe, image_source, to_png, to_svg
 from agentcanary_analysis.charts.forest import forest
 from agentcanary_analysis.charts.latency import latency_distributions
 from agentcanary_analysis.charts.profiles import by_hour, by_weekday, detection_curve
@@ -31,6 +31,7 @@ __all__ = [
     "detection_curve",
     "evidence_over_time",
     "forest",
+    "image_source",
     "latency_distributions",
     "palette",
     "sample_ratio",

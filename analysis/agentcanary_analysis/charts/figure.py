@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -35,6 +36,14 @@ class Sheet:
         return alt.Chart(alt.NamedData(name=name))
 
 
+class Drawing(alt.LayerChart):
+    """A chart that notebooks show as SVG: Altair's own way loads its scripts from elsewhere."""
+
+    def _repr_mimebundle_(self, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
+        """As notebooks ask for it."""
+        return {"text/plain": describe(self), "image/svg+xml": to_svg(self)}
+
+
 def finished(
     sheet: Sheet,
     layers: Sequence[alt.Chart],
@@ -60,7 +69,7 @@ def finished(
     """
     if not 200 <= width <= 4000:
         raise ValueError(f"a chart is 200 to 4000 pixels wide, got {width}")
-    return alt.LayerChart(
+    return Drawing(
         layer=list(layers),
         datasets=sheet.rows,
         title=alt.TitleParams(title, subtitle=subtitle) if title else alt.Undefined,
@@ -106,6 +115,11 @@ def to_svg(chart: alt.LayerChart, *, transparent: bool = False, variables: bool 
     return svg[: opening.start()] + first + svg[opening.end() :]
 
 
+def image_source(chart: alt.LayerChart) -> str:
+    """The drawing as the source of an image, all in one."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(to_svg(chart).encode()).decode()}"
+
+
 def to_png(chart: alt.LayerChart, *, scale: float = 2.0) -> bytes:
     """The chart as a PNG picture, made without a network.
 
@@ -123,30 +137,23 @@ def _spec(chart: alt.LayerChart) -> dict[str, Any]:
 
 
 class Figure:
-    """Charts that a notebook shows as SVG, one below the other: nothing is loaded from anywhere.
+    """Several charts that a notebook shows beside each other, as SVG: nothing is loaded from anywhere.
 
     Args:
         charts: From this package.
 
     Attributes:
-        charts: The Altair charts: ``figure.charts[0].interactive()``, or ``save``.
+        charts: The Altair charts.
     """
 
     def __init__(self, *charts: alt.LayerChart) -> None:
         self.charts = charts
 
-    def to_svg(self) -> str:
-        """All charts as SVG elements."""
-        return "\n".join(to_svg(chart) for chart in self.charts)
-
     def __repr__(self) -> str:
         return "\n".join(describe(chart) for chart in self.charts)
 
-    def _repr_mimebundle_(self, **_asked: object) -> dict[str, Any]:
-        """As notebooks ask for it."""
-        bundle: dict[str, Any] = {"text/plain": repr(self)}
-        if len(self.charts) == 1:
-            bundle["image/svg+xml"] = self.to_svg()
-        else:
-            bundle["text/html"] = "".join(f"<div>{to_svg(chart)}</div>" for chart in self.charts)
-        return bundle
+    def _repr_html_(self) -> str:
+        """As notebooks ask for it: images, because inline SVG is dropped where a notebook is not trusted."""
+        return "\n".join(
+            f'<img src="{image_source(chart)}" alt="{escape(describe(chart), quote=True)}">' for chart in self.charts
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from functools import cache
 from typing import Any
 
@@ -10,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from agentcanary_analysis.analysis_result import AnalysisResult
-from agentcanary_analysis.charts import Theme, css_variables, describe, to_svg
+from agentcanary_analysis.charts import Theme, css_variables, describe, image_source, to_svg
 from agentcanary_analysis.report.course import Course
 from agentcanary_analysis.report.methods import methods
 from agentcanary_analysis.report.pictures import Picture, forest_picture, further_pictures
@@ -53,8 +52,7 @@ def cell(result: AnalysisResult, course: Course | None = None) -> str:
     picture = forest_picture(result, theme=Theme.LIGHT, width=_WIDE)
     image = None
     if picture is not None:
-        encoded = base64.b64encode(to_svg(picture.chart).encode()).decode()
-        image = {"source": f"data:image/svg+xml;base64,{encoded}", "says": describe(picture.chart)}
+        image = {"source": image_source(picture.chart), "says": describe(picture.chart)}
     return _rendered("notebook.html.jinja", **_words(result, course), image=image)
 
 

@@ -12,6 +12,7 @@ from agentcanary_analysis.report.course import Course
 from agentcanary_analysis.report.markdown import markdown
 
 if TYPE_CHECKING:
+    import altair as alt
     import pandas as pd
     from rich.console import Console, ConsoleOptions, RenderableType
 
@@ -101,8 +102,8 @@ class Report:
 
         return page(self.result, self.course)
 
-    def plot(self, *, theme: str = "light", width: int = 640) -> Figure:
-        """The forest plot of all checks.
+    def plot(self, *, theme: str = "light", width: int = 640) -> alt.LayerChart:
+        """The forest plot of all checks: an Altair chart, which notebooks show without loading anything.
 
         Args:
             theme: ``light`` or ``dark``.
@@ -113,13 +114,12 @@ class Report:
             ValueError: If nothing was checked.
         """
         _need_charts("a plot")
-        from agentcanary_analysis.charts import Figure
         from agentcanary_analysis.report.pictures import forest_picture
 
         picture = forest_picture(self.result, theme=theme, width=width)
         if picture is None:
             raise ValueError("nothing was checked, so there is nothing to plot")
-        return Figure(picture.chart.properties(title=picture.heading))
+        return picture.chart.properties(title=picture.heading)
 
     def plots(self, *, theme: str = "light", width: int = 360) -> Figure:
         """The other charts of the report: evidence over time, latencies, the split.
