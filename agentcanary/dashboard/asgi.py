@@ -17,6 +17,7 @@ from agentcanary.api import Problem
 from agentcanary.dashboard.pages import Pages
 from agentcanary.dashboard.source import Source
 from agentcanary.errors import AgentCanaryError
+from agentcanary.mounted import is_ours
 
 # No script and no style but ours, no frame around it, no form to elsewhere, nothing from elsewhere.
 POLICY = (
@@ -41,7 +42,7 @@ def application(source: Source, *, api: Sequence[BaseRoute] = ()) -> Starlette:
         api: Routes of the JSON API, which answer beside the pages.
     """
     pages = Pages(source)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", pages.rollouts, methods=["GET"]),
             Route("/login", pages.login, methods=["GET", "POST"]),
@@ -61,6 +62,8 @@ def application(source: Source, *, api: Sequence[BaseRoute] = ()) -> Starlette:
             Exception: pages.failed,
         },
     )
+    is_ours(app)
+    return app
 
 
 class StrictHeaders:
