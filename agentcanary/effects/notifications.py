@@ -7,8 +7,9 @@ from typing import Protocol, assert_never
 
 import structlog
 
-from agentcanary.config import Config, Log, Webhook
+from agentcanary.config import Apprise, Config, Log, Target, Webhook
 from agentcanary.effects.events import Notification
+from agentcanary.effects.templates import worded
 from agentcanary.errors import NotificationError
 
 
@@ -75,7 +76,24 @@ def notifiers_from(config: Config) -> tuple[Notifier, ...]:
     return tuple(_notifier(target) for target in config.notify)
 
 
-def _notifier(target: Log | Webhook) -> Notifier:
+class _Chosen:
+    """Tells of some events only, in a team's own words."""
+
+    def __init__(self, notifier: Notifier, events: tuple[str, ...], template: str | None) -> None:
+        self._notifier = notifier
+        self._events = events
+        self._template = template
+
+    def __repr__(self) -> str:
+        return repr(self._notifier)
+
+    def __call__(self, told: Notification) -> None:
+        """Send it, if it is chosen."""
+        if not self._events or told.event in self._events:
+            self._notifier(worded(told, self._template))
+
+
+def _notifier(target: Target) -> Notifier:
     match target:
         case Log():
             return LogNotifier()
@@ -83,6 +101,10 @@ def _notifier(target: Log | Webhook) -> Notifier:
             # httpx is loaded only where a webhook is configured.
             from agentcanary.effects.webhook import WebhookNotifier
 
-            return WebhookNotifier(target.url)
+            return _Chosen(WebhookNotifier(target.url), target.events, target.template)
+        case Apprise():
+            from agentcanary.effects.apprise_urls import AppriseNotifier
+
+            return _Chosen(AppriseNotifier(target.url), target.events, target.template)
         case _:
             assert_never(target)
