@@ -123,7 +123,7 @@ class SimulatedOutcomes:
         name = line.metric.name
         part = self._part(line)
         zeros = np.zeros((len(rows), self._epochs))
-        mean = line.metric.kind is Kind.MEAN
+        mean = line.metric.kind in (Kind.MEAN, Kind.RATIO)
         return Cells(
             weight=self._column("weight")[rows],
             stage=self._column("stage")[rows],
@@ -154,7 +154,8 @@ class SimulatedOutcomes:
         spread = self._truth.effects[metric.name].spread
         if metric.kind is Kind.PROPORTION:
             return {"k": self._rng.binomial(units, value).astype(np.float64)}
-        if metric.kind is Kind.MEAN:
+        # A ratio is judged by its linearised values, which have a mean and a spread as others do.
+        if metric.kind in (Kind.MEAN, Kind.RATIO):
             # A normal sample's sum and its sum of squares about the mean are independent: normal and chi-squared.
             total = units * value + spread * np.sqrt(units) * self._rng.standard_normal(len(units))
             around = spread**2 * np.where(units > 1, self._rng.chisquare(np.maximum(units - 1, 1)), 0.0)

@@ -52,8 +52,8 @@ def metric_of(section: MetricSection, horizon: float) -> Metric:
         horizon=section.horizon or horizon,
         floor=section.floor if section.floor is not None else DEFAULT_FLOOR * (kind is Kind.PROPORTION),
         quantile=section.quantile,
-        # A turn without a body has no first byte.
-        always_measured=outcome in _OBSERVED and outcome != "turn.time_to_first_byte",
+        # A turn without a body has no first byte; a conversation without a turn has nothing to divide by.
+        always_measured=outcome in _OBSERVED and outcome != "turn.time_to_first_byte" and kind is not Kind.RATIO,
     )
 
 
@@ -139,10 +139,7 @@ def _own(stated: Mapping[str, Any], path: Path) -> Found:
 
     kind, margin = stated.get("kind"), stated.get("rollback_margin")
     if unstated("kind"):
-        yield (*path, "kind"), "is missing; write kind: proportion, mean or quantile"
-    if kind == "ratio":
-        text = "must not be ratio, which has no value for a conversation; write mean, of a value for each conversation"
-        yield (*path, "kind"), text
+        yield (*path, "kind"), "is missing; write kind: proportion, mean, ratio or quantile"
     if unstated("worse"):
         yield (*path, "worse"), "is missing; write worse: up or worse: down"
     if kind == "quantile" and unstated("quantile"):
@@ -153,7 +150,9 @@ def _own(stated: Mapping[str, Any], path: Path) -> Found:
         yield (*path, "rollback_margin"), f"must be below 1 where down is worse, got {margin:g}; write 0.05 for 5 %"
     outcome = stated.get("outcome") or ""
     if outcome.startswith("turn.") and kind is not None and _OBSERVED.get(outcome) != kind:
-        known = ", ".join(f"{name} ({observed.value})" for name, observed in _OBSERVED.items())
+        if kind == "ratio" and outcome in _OBSERVED:
+            return
+        known = ", ".join(f"{name} ({observed.value} or ratio)" for name, observed in _OBSERVED.items())
         yield (*path, "outcome"), f"{outcome!r} is not observed as a {kind}; known: {known}"
 
 

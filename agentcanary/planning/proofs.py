@@ -157,7 +157,7 @@ def _provable(metric: Metric, expected: Expected, units: int, weight: float, alp
             )
         case Kind.QUANTILE:
             return _quantile(metric, expected, units, weight, alpha)
-        case Kind.MEAN:
+        case Kind.MEAN | Kind.RATIO:
             return _mean(metric, expected, units, weight, alpha)
         case _:
             raise ValueError(f"{metric.name} is a {metric.kind.value}: it is reported, and nothing is proven of it")
@@ -210,7 +210,7 @@ def _mean(metric: Metric, expected: Expected, units: int, weight: float, alpha: 
 def _needed(metric: Metric, expected: Expected, line: Boundary, weight: float, alpha: float) -> float | None:
     """Canary conversations until a canary like stable is shown to be within the line."""
     value = expected.stable
-    if metric.kind is Kind.MEAN:
+    if metric.kind in (Kind.MEAN, Kind.RATIO):
         distance = abs(line.at(value) - value)
         if distance == 0:
             return None

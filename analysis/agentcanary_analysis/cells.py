@@ -15,7 +15,7 @@ import numpy.typing as npt
 from agentcanary_analysis.aggregates import Aggregates, Arm
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.histogram import INFINITE_BIN, bin_of, edge
-from agentcanary_analysis.looked_at import LookedAt
+from agentcanary_analysis.looked_at import LookedAt, linearised
 from agentcanary_analysis.metrics import Direction, Kind, Metric
 
 FloatArray = npt.NDArray[np.float64]
@@ -121,7 +121,7 @@ def cells_of(aggregates: Aggregates | LookedAt, metric: Metric, boundary: Bounda
     counted = aggregates if isinstance(aggregates, LookedAt) else LookedAt(aggregates)
     sums = _exceedances(counted, metric, boundary) if metric.kind is Kind.QUANTILE else counted.sums(metric)
     canary, stable = sums[:, 0].T[:, None, :], sums[:, 1].T[:, None, :]
-    variance = _variance(counted.aggregates, metric) if metric.kind is Kind.MEAN else np.nan
+    variance = _variance(counted.aggregates, metric) if metric.kind in (Kind.MEAN, Kind.RATIO) else np.nan
     return Cells(
         weight=counted.weight,
         stage=counted.stage,
@@ -171,8 +171,11 @@ def _variance(aggregates: Aggregates, metric: Metric) -> float:
     tally = aggregates.tally(metric.name, HISTORY_EPOCH, Arm.STABLE)
     if tally.observed < MIN_UNITS_FOR_THRESHOLD:
         return float("nan")
-    variance = (tally.total_squares - tally.total**2 / tally.observed) / (tally.observed - 1)
-    return variance if variance > 1e-12 * tally.total_squares / tally.observed else float("nan")
+    units, total, squares = float(tally.observed), tally.total, tally.total_squares
+    if metric.kind is Kind.RATIO:
+        units, total, squares = linearised(tally)
+    variance = (squares - total**2 / units) / (units - 1) if units > 1 else 0.0
+    return variance if variance > 1e-12 * squares / max(units, 1) else float("nan")
 
 
 def _exceedances(counted: LookedAt, metric: Metric, boundary: Boundary) -> FloatArray:

@@ -204,7 +204,7 @@ def describe(
     if not (summary.canary.observed and summary.stable.observed):
         status, reason = Status.NO_DATA, _nobody(summary)
     elif line.method is Method.REPORT_ONLY:
-        reason = f"a {line.metric.kind.value} is reported only; judge a proportion, mean or quantile of conversations"
+        reason = f"a {line.metric.kind.value} is reported only; judge a proportion, mean, ratio or quantile"
     elif not answered:
         status, reason = Status.NO_DATA, "no epoch began with a threshold (it needs 200 stable conversations before)"
     elif found.log_e_harm[0] >= log_e_needed:
@@ -261,6 +261,8 @@ def _notes(cells: Cells, metric: Metric, summary: Summary) -> tuple[str, ...]:
     notes = []
     if metric.kind is Kind.QUANTILE and cells.canary_n.sum() < summary.canary.units:
         notes.append("epochs that began without a threshold give no evidence")
+    if metric.kind is Kind.RATIO:
+        notes.append("asymptotic, by conversation; how many there are to divide by is the versions' own doing")
     missing = [arm.units - arm.observed for arm in (summary.canary, summary.stable)]
     if any(missing):
         notes.append(f"no value from {missing[0]} conversations of the canary and {missing[1]} of stable")

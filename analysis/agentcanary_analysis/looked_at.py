@@ -53,6 +53,23 @@ class Table(NamedTuple):
         return units - np.where(at >= 0, upto, 0.0)
 
 
+def linearised(tally: Tally) -> tuple[float, float, float]:
+    """Number, sum and sum of squares of values whose mean is the ratio, and whose variance is that of the ratio.
+
+    With ``r = Σy / Σn`` and ``n̄`` the mean size, a conversation's value is ``r + (y - r n) / n̄``.
+
+    **Source**: Deng, Knoblich & Lu (2018), KDD '18, pages 233-242, section 3: the delta method for ratios.
+
+    >>> linearised(Tally(2, 2, 3.0, 5.0, 4.0, 10.0, 7.0))  # 1 of 1 and 2 of 3
+    (2, 1.5, 1.15625)
+    """
+    if not tally.size > 0:
+        return 0, 0.0, 0.0
+    ratio, size = tally.total / tally.size, tally.size / tally.observed
+    spread = tally.total_squares - 2 * ratio * tally.product + ratio**2 * tally.size_squares
+    return tally.observed, tally.observed * ratio, max(spread, 0.0) / size**2 + tally.observed * ratio**2
+
+
 @dataclass(slots=True)
 class LookedAt:
     """The aggregates of one rollout, and what is summed from them; every sum is made once.
@@ -79,7 +96,7 @@ class LookedAt:
     def sums(self, metric: Metric) -> FloatArray:
         """Units, observed, total and squares (last axis) by epoch, canary then stable; shape (epochs, 2, 4).
 
-        Squares are summed for means only.
+        Squares are summed for means and ratios only; a ratio's are those of its linearised values.
 
         Raises:
             ValueError: If a proportion's total exceeds its units.
@@ -115,6 +132,8 @@ class LookedAt:
         # 200 buckets each for every cell are most of a look, so a sum that nobody reads is not made.
         units = self._units_of(cell)
         observed = sum([tally.observed for tally in tallies])
+        if metric.kind is Kind.RATIO:
+            return units, *linearised(sum(tallies, Tally()))
         total = sum([tally.total for tally in tallies])
         squares = sum([tally.total_squares for tally in tallies]) if metric.kind is Kind.MEAN else 0.0
         if metric.kind is Kind.PROPORTION and not 0 <= total <= observed:

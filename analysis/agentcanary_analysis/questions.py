@@ -69,9 +69,9 @@ class Line:
                 return Method.CONDITIONAL if rare else Method.TWO_BY_TWO
             case Kind.QUANTILE:
                 return Method.EXCEEDANCE
-            case Kind.MEAN:
+            case Kind.MEAN | Kind.RATIO:
                 return Method.CONTRAST
-            case Kind.RATIO | Kind.COUNT:
+            case Kind.COUNT:
                 return Method.REPORT_ONLY
             case _:
                 assert_never(self.metric.kind)

@@ -405,7 +405,7 @@ ONE_MISTAKE = {
     ),
     "metric without kind": (
         METRICS + "  - {name: cost, worse: up}",
-        "canary.yaml:5: metrics[0].kind is missing; write kind: proportion, mean or quantile",
+        "canary.yaml:5: metrics[0].kind is missing; write kind: proportion, mean, ratio or quantile",
     ),
     "unknown kind": (
         METRICS + "  - {name: cost, kind: avg, worse: up}",
@@ -423,19 +423,12 @@ ONE_MISTAKE = {
         METRICS + "  - {name: quality, kind: mean, worse: down, rollback_margin: 1.5}",
         "canary.yaml:5: metrics[0].rollback_margin must be below 1 where down is worse, got 1.5; write 0.05 for 5 %",
     ),
-    "a ratio over turns": (
-        METRICS + "  - {name: cost, kind: ratio, worse: up}",
-        (
-            "canary.yaml:5: metrics[0].kind must not be ratio, which has no value for a conversation; "
-            "write mean, of a value for each conversation"
-        ),
-    ),
     "outcome that is not observed": (
         METRICS + "  - {name: tokens, kind: mean, worse: up, outcome: turn.tokens}",
         (
             "canary.yaml:5: metrics[0].outcome 'turn.tokens' is not observed as a mean; "
-            "known: turn.error (proportion), turn.aborted (proportion), turn.latency (quantile), "
-            "turn.time_to_first_byte (quantile)"
+            "known: turn.error (proportion or ratio), turn.aborted (proportion or ratio), "
+            "turn.latency (quantile or ratio), turn.time_to_first_byte (quantile or ratio)"
         ),
     ),
     "metric twice": (

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Epoch, Tally
-from agentcanary_analysis.cells import Cells, cells_of, threshold
+from agentcanary_analysis.cells import Cells, FloatArray, cells_of, threshold
 from agentcanary_analysis.checks import Boundary, relative_boundary
 from agentcanary_analysis.evalues import Question, conditional_binomial, late_changes, mixtures
 from agentcanary_analysis.evidence import Evidence, Status, assess
@@ -170,7 +171,8 @@ def test_with_few_events_the_interval_is_the_scores() -> None:
         (TASK_COMPLETION_RATE, 0.0, Method.TWO_BY_TWO),
         (P95_LATENCY, 0.0, Method.EXCEEDANCE),
         (USER_SATISFACTION, 0.0, Method.CONTRAST),
-        (Metric(name="x", kind=Kind.RATIO, direction=Direction.UP_IS_WORSE, outcome="x"), 0.0, Method.REPORT_ONLY),
+        (Metric(name="x", kind=Kind.RATIO, direction=Direction.UP_IS_WORSE, outcome="x"), 0.0, Method.CONTRAST),
+        (Metric(name="x", kind=Kind.COUNT, direction=Direction.UP_IS_WORSE, outcome="x"), 0.0, Method.REPORT_ONLY),
     ],
 )
 def test_the_method_follows_from_the_plan_alone(metric: Metric, floor: float, method: Method) -> None:
@@ -432,16 +434,45 @@ def test_proof_is_counted_in_conversations_at_the_last_stages_weight() -> None:
     assert late.needs < early.needs < late.needs + 7000
 
 
-def test_a_ratio_is_reported_and_not_judged() -> None:
-    metric = Metric(name="errors_per_turn", kind=Kind.RATIO, direction=Direction.UP_IS_WORSE, outcome="turn.error")
-    cells = {Cell(metric.name, 0, arm): {0: Tally(50, 50, 20.0, 30.0, 400.0, 4000.0, 170.0)} for arm in Arm}
-    found = Aggregates(epochs=(Epoch(number=0, weight=0.5, stage=0),), tallies=cells)
-    evidence = assess(found, metric, Boundary(ratio=1.1, floor=0.0, direction=metric.direction), weight=0.5)
-    assert evidence.status is Status.UNDECIDED
-    assert "reported only" in evidence.reason
-    assert (evidence.log_e_harm, evidence.log_e_safe) == pytest.approx((0, 0), abs=1e-15)
-    assert evidence.canary is not None
-    assert evidence.canary.value == pytest.approx(0.05)
+ERRORS_PER_TURN = Metric(name="errors_per_turn", kind=Kind.RATIO, direction=Direction.UP_IS_WORSE, outcome="turn.error")
+PER_TURN = Boundary(ratio=1.1, floor=0.002, direction=Direction.UP_IS_WORSE)
+
+
+def turns(size: int, rate: float, seed: int) -> tuple[Tally, FloatArray, FloatArray]:
+    """Conversations of one to nine turns, some worse than others: sums, errors and turns of each."""
+    rng = np.random.default_rng(seed)
+    n = rng.integers(1, 10, size).astype(np.float64)
+    y = rng.binomial(n.astype(int), np.minimum(rate * rng.gamma(1.0, 1.0, size), 1.0)).astype(np.float64)
+    sums = [float(column.sum()) for column in (y, y * y, n, n * n, y * n)]
+    return Tally(size, size, *sums), y, n
+
+
+def per_turn(canary: Tally, stable: Tally) -> Aggregates:
+    both = {Arm.CANARY: {0: canary}, Arm.STABLE: {0: stable}}
+    tallies = {Cell(ERRORS_PER_TURN.name, 0, arm): buckets for arm, buckets in both.items()}
+    return Aggregates(epochs=(Epoch(number=0, weight=0.5, stage=0),), tallies=tallies)
+
+
+def test_a_ratio_over_turns_is_judged_by_its_linearised_variance() -> None:
+    (canary, y_c, n_c), (stable, y_s, n_s) = turns(3000, 0.06, 1), turns(3000, 0.05, 2)
+    evidence = assess(per_turn(canary, stable), ERRORS_PER_TURN, PER_TURN, weight=0.5)
+    # The textbook's: G / (G - 1) * sum of (y - r n)^2 / (sum of n)^2.
+    ratios = [float(y.sum() / n.sum()) for y, n in ((y_c, n_c), (y_s, n_s))]
+    errors = [
+        3000 / 2999 * float(((y - r * n) ** 2).sum() / n.sum() ** 2)
+        for r, (y, n) in zip(ratios, ((y_c, n_c), (y_s, n_s)), strict=True)
+    ]
+    z = (ratios[0] - 1.1 * ratios[1] - 0.002) / math.sqrt(errors[0] + 1.1**2 * errors[1])
+    assert evidence.test is not None
+    assert evidence.test.p_value == pytest.approx(float(norm.sf(z)), rel=1e-2)
+    assert evidence.relative_change == pytest.approx(ratios[0] / ratios[1] - 1)
+    assert "the versions' own doing" in evidence.notes[0]
+
+
+def test_a_ratio_over_turns_is_harmed_safe_or_neither() -> None:
+    for rate, expected in ((0.12, Status.HARMED), (0.05, Status.SAFE), (0.058, Status.UNDECIDED)):
+        found = per_turn(turns(60_000, rate, 3)[0], turns(60_000, 0.05, 4)[0])
+        assert assess(found, ERRORS_PER_TURN, PER_TURN, weight=0.5).status is expected
 
 
 @pytest.mark.parametrize("name", ["alpha", "alpha_promote"])
