@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agentcanary.errors import AgentCanaryError, ConfigError, ConflictError, StoreError, TransitionError
     from agentcanary.middleware import CanaryMiddleware
     from agentcanary.outcomes import Judge, Outcome, TurnOutcome
+    from agentcanary.status.report import report
     from agentcanary_analysis.aggregates import Arm
 
 _WHERE = {
@@ -47,6 +48,7 @@ _WHERE = {
     "load_config": "agentcanary.config",
     "outbound_headers": "agentcanary.context",
     "parse_config": "agentcanary.config",
+    "report": "agentcanary.status.report",
 }
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "load_config",
     "outbound_headers",
     "parse_config",
+    "report",
 ]
 
 

@@ -126,13 +126,10 @@ def _refuse(given: dict[str, object]) -> None:
 
 def _of_rollout(config: Path, agent: str | None, rollout: str | None) -> Report:
     from agentcanary.cli.seat import seat
-    from agentcanary.status.history import EvidenceHistory
-    from agentcanary.status.report import rollout_report
+    from agentcanary.status.report import stored_report
 
     with seat(config, agent) as at:
-        found = at.rollout(rollout)
-        history = EvidenceHistory().read(at.store, found)
-        return rollout_report(at.situation(found), history, source=at.store.name)
+        return stored_report(at.store, at.rollout(rollout), now=at.clock(), speed=at.clock.speed)
 
 
 def _of_table(
@@ -147,7 +144,7 @@ def _of_table(
     alpha: float,
     method: str,
 ) -> Report:
-    from agentcanary_analysis.analyze import analyze
+    from agentcanary_analysis import analyze
 
     if stable is None or canary is None:
         raise typer.BadParameter("a file needs --stable V and --canary V: the versions to compare")

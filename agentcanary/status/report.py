@@ -1,4 +1,4 @@
-"""The report of a rollout: the result that an analysis has too, and how it went. Pure."""
+"""The report of a rollout: the result that an analysis has too, and how it went."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
-from agentcanary.rollout import Audit
+from sqlalchemy.engine import make_url
+
+from agentcanary.clock import Clock, SystemClock
+from agentcanary.errors import StoreError, UnknownError
+from agentcanary.rollout import Audit, Rollout
 from agentcanary.state_machine import Look, advance
 from agentcanary.status.conclusion import conclusion
 from agentcanary.status.history import EvidenceHistory
+from agentcanary.status.reading import situation
 from agentcanary.status.situation import Situation, warnings
+from agentcanary.store import Store
 from agentcanary_analysis.aggregates import Aggregates, Arm
 from agentcanary_analysis.analysis_result import (
     AnalysisMethod,
@@ -257,3 +264,53 @@ def _weights(audit: Iterable[Audit]) -> Iterable[tuple[float, float]]:
         if said is not None and float(said[1]) != last:
             last = float(said[1])
             yield entry.at, last
+
+
+def report(store: str, *, agent: str | None = None, rollout: str | None = None, clock: Clock | None = None) -> Report:
+    """The report of a rollout in a store, which is only read.
+
+    Args:
+        store: URL of the store: ``sqlite:///canary.sqlite3``.
+        agent: Name of the agent; not needed where the store knows one only.
+        rollout: Id of the rollout; None for the agent's newest.
+        clock: The time of rollouts; by default the wall clock.
+
+    Raises:
+        StoreError: If the store cannot be read, or an SQLite file is not there.
+        UnknownError: If there is no such rollout.
+    """
+    clock = clock or SystemClock()
+    url = make_url(store)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        raise StoreError(f"store {store}: there is no such file; the application makes it when it starts")
+    opened = Store(store)
+    try:
+        return stored_report(opened, _found(opened, agent, rollout), now=clock(), speed=clock.speed)
+    finally:
+        opened.close()
+
+
+def stored_report(store: Store, rollout: Rollout, *, now: float, speed: float = 1.0) -> Report:
+    """The report of a rollout in an open store.
+
+    Args:
+        store: The store.
+        rollout: The rollout.
+        now: Unix time in seconds, of the rollout's clock.
+        speed: Of that clock.
+    """
+    seen = situation(store, rollout, now=now, speed=speed)
+    return rollout_report(seen, EvidenceHistory().read(store, rollout), source=store.name)
+
+
+def _found(store: Store, agent: str | None, rollout: str | None) -> Rollout:
+    if rollout is not None:
+        return store.rollout(rollout)
+    agents = store.agents() if agent is None else [agent]
+    if len(agents) > 1:
+        raise UnknownError(f"{store.name} knows the agents {', '.join(agents)}; say which: agent={agents[0]!r}")
+    found = store.current(agents[0]) if agents else None
+    if found is None:
+        whose = f"agent {agent!r} has" if agent is not None else "there is"
+        raise UnknownError(f"{whose} no rollout in {store.name}")
+    return found

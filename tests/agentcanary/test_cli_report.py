@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+import agentcanary
 from agentcanary.assignment import assign, bucket, must_store
 from agentcanary.cli import app
 from agentcanary.config import load_config
 from agentcanary.controller import Controller
+from agentcanary.errors import StoreError, UnknownError
 from agentcanary.outcomes import Outcome, Record, TurnEnded, TurnOutcome, TurnStarted
 from agentcanary.rollout import Rollout, view_of
 from agentcanary.state_machine import new_rollout
-from agentcanary.status.history import EvidenceHistory
-from agentcanary.status.reading import situation
-from agentcanary.status.report import rollout_report
+from agentcanary.status.report import stored_report
 from agentcanary.store import Store, Worker
 from agentcanary.testing import FrozenClock, RecordingNotifier
 from agentcanary_analysis.aggregates import Arm
@@ -286,11 +286,24 @@ def test_a_rollout_without_conversations_has_a_report_that_says_so(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     place = place_in(tmp_path)
-    seen = situation(place.store, place.rollout, now=place.clock())
-    report = rollout_report(seen, EvidenceHistory().read(place.store, place.rollout))
+    report = stored_report(place.store, place.rollout, now=place.clock())
     place.store.close()
     assert report.verdict.value == "hold"
     assert {check.status for check in report.checks} == {Status.NO_DATA}
     html = report.to_html()
     assert "No conversations were counted." in html
     assert "Evidence over time" not in html
+
+
+def test_a_notebook_reads_a_rollout_by_the_url_of_its_store(here: Path) -> None:
+    url = load_config(here / "canary.yaml").store
+    by_url = agentcanary.report(url)
+    assert by_url.verdict.value == "rollback"
+    assert by_url.course is not None
+    assert agentcanary.report(url, rollout=by_url.course.rollout).checks == by_url.checks
+    assert len(by_url["error_rate"].over_time) >= 3
+    with pytest.raises(UnknownError, match="agent 'sales' has no rollout"):
+        agentcanary.report(url, agent="sales")
+    with pytest.raises(StoreError, match="there is no such file"):
+        agentcanary.report("sqlite:///nothing.sqlite3")
+    assert not Path("nothing.sqlite3").exists()

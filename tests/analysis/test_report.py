@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from agentcanary_analysis import analyze
 from agentcanary_analysis.analysis_result import (
     AnalysisMethod,
     AnalysisResult,
@@ -27,7 +28,6 @@ from agentcanary_analysis.analysis_result import (
     SplitResult,
     Verdict,
 )
-from agentcanary_analysis.analyze import analyze
 from agentcanary_analysis.charts import describe
 from agentcanary_analysis.checks import parse_check
 from agentcanary_analysis.evidence import Interval, Status, Test
