@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         SplitResult,
         Verdict,
     )
-    from agentcanary_analysis.analyze import analyze, analyze_result
     from agentcanary_analysis.anytime_intervals import anytime_mean_ratio_interval, anytime_ratio_interval
     from agentcanary_analysis.bootstrap import (
         Change,
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
         repeat_factor,
         tempered_events,
     )
+    from agentcanary_analysis.comparison import analyze, analyze_result
     from agentcanary_analysis.conditional import conditional_p_value
     from agentcanary_analysis.confidence_sequences import best_kappa, normal_mixture_bound
     from agentcanary_analysis.enumerated_power import enumerated_power
@@ -131,7 +131,7 @@ _HOMES = {
         "SplitResult",
         "Verdict",
     ],
-    "analyze": ["analyze", "analyze_result"],
+    "comparison": ["analyze", "analyze_result"],
     "frame_columns": ["TableError"],
     "frames": ["frame_aggregates"],
     "spans": ["Spans", "conversations_of", "read_spans"],
