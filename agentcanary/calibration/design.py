@@ -77,6 +77,8 @@ def design_of(
         needed: Least duration of the plan as it will be recommended, in seconds.
     """
     total = float(history.times[-1] - history.times[0])
+    # A history of so many days begins and ends a moment after and before midnight.
+    whole = total + HOUR
     least = least_duration(plan)
     if longest is None:
         if plan.max_duration is not None:
@@ -87,8 +89,8 @@ def design_of(
         wanted = longest
     span = min(wanted, total)
     # A day more than the rollout, so that each hour of the day can begin one.
-    blocks = max(int(total // (np.ceil((span + DAY) / DAY) * DAY)), 1)
-    length = np.floor(total / blocks / DAY) * DAY if blocks > 1 else total
+    blocks = max(int(whole // (np.ceil((span + DAY) / DAY) * DAY)), 1)
+    length = np.floor(whole / blocks / DAY) * DAY if blocks > 1 else total
     slack = max(length - span, 0.0)
     number = np.arange(replays) * blocks // replays
     salts = [rng.bytes(16) for _ in range(replays)]
@@ -102,11 +104,11 @@ def design_of(
             for block, offset, salt in zip(number, offsets, salts, strict=True)
         ),
         blocks=blocks,
-        block_days=length / DAY,
+        block_days=float(length / DAY),
         span=span,
         looks=look_times(span, least),
         least=least,
-        whole_days=slack >= DAY,
+        whole_days=bool(slack >= DAY - HOUR),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from agentcanary.durations import format_duration
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MARK = "calibrated: "
 _WIDTH = 98
 _OLD = re.compile(rf"^[ \t]*# {MARK}.*\n", re.MULTILINE)
+_OURS = re.compile(rf"# {MARK}from .*\n\s*(\w+):")
 _INDENT = re.compile(r"^( +)[A-Za-z_]\w*:", re.MULTILINE)
 _LIST = re.compile(r"^( *)[A-Za-z_]\w*:[^\n]*\n(?:\s*#[^\n]*\n)*( *)- ", re.MULTILINE)
 _ROLLBACK = {
@@ -39,21 +41,23 @@ def tuned_yaml(calibration: Calibration, text: str) -> str:
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap
 
+    measured = frozenset(_OURS.findall(text))
     text = _OLD.sub("", text)
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 10_000
-    nested, listed = _INDENT.search(text), _LIST.search(text)
-    yaml.map_indent = len(nested[1]) if nested else 2
+    listed = _LIST.search(text)
+    yaml.map_indent = min(map(len, _INDENT.findall(text)), default=2)
     offset = len(listed[2]) - len(listed[1]) if listed else 2
     yaml.sequence_indent, yaml.sequence_dash_offset = offset + 2, offset
     data = yaml.load(text) if text.strip() else None
+    fresh = data is None
     tuned = _Tuned(calibration, CommentedMap() if data is None else data, yaml.map_indent, offset + 2)
     for advice in calibration.margins:
         tuned.margin(advice)
-    tuned.stages()
-    tuned.alpha()
-    tuned.traffic()
+    tuned.stages(whole=fresh)
+    tuned.alpha(whole=fresh)
+    tuned.traffic(measured)
     stream = io.StringIO()
     yaml.dump(tuned.data, stream)
     sentences = (
@@ -99,11 +103,11 @@ class _Tuned:
             reason = "no tighter than what can be proven"
             self._put(self._section("rollback"), _ROLLBACK[name], advice.criterion, reason, self._nested)
 
-    def stages(self) -> None:
-        """The durations; stages of a preset are written out when one of them is to last longer."""
+    def stages(self, *, whole: bool) -> None:
+        """The durations; stages of a preset are written out when one of them is to last longer, or on a new page."""
         advice = {one.name: one for one in self._calibration.stages}
         if "canary_stages" not in self.data:
-            if self.data and all(one.recommended == one.own for one in self._calibration.stages):
+            if not whole and all(one.recommended == one.own for one in self._calibration.stages):
                 return
             from ruamel.yaml.comments import CommentedSeq
 
@@ -116,11 +120,11 @@ class _Tuned:
                     self._put(stage, key, stage[key], found.reason, self._listed)
                 continue
             minutes = found.recommended / MINUTE
-            whole = int(minutes) if minutes == int(minutes) else minutes
-            written = whole if key == "duration_minutes" else format_duration(found.recommended)
+            number = int(minutes) if minutes == int(minutes) else minutes
+            written = number if key == "duration_minutes" else format_duration(found.recommended)
             self._put(stage, key, written, found.reason, self._listed)
 
-    def alpha(self) -> None:
+    def alpha(self, *, whole: bool) -> None:
         """The budget of false rollbacks, and how the metrics would best share it."""
         found = self._calibration.alpha
         reason = found.reason
@@ -130,24 +134,28 @@ class _Tuned:
                 f"; shared equally it catches the hardest of canaries twice as bad in one metric in "
                 f"{found.caught_equal:.0%} of the replays, and shared as {split} in {found.caught:.0%}"
             )
-        if found.recommended != found.own or "alpha" in self.data or not self.data.get("agent"):
+        if found.recommended != found.own or "alpha" in self.data or whole:
             if "alpha" not in self.data:
                 self.data["alpha"] = found.recommended
             self._put(self.data, "alpha", found.recommended, reason, 0)
         else:
             self.asides.append(f"alpha {found.own:g}: {reason}")
 
-    def traffic(self) -> None:
-        """What ``plan`` and ``validate`` speak of, measured; what the file states itself is kept."""
+    def traffic(self, measured: Collection[str]) -> None:
+        """What ``plan`` and ``validate`` speak of, measured; what the file states itself is kept.
+
+        Args:
+            measured: Keys whose values an earlier calibration wrote.
+        """
         from ruamel.yaml.comments import CommentedMap
 
         found, traffic = self._calibration, self._section("traffic")
         why = f"from {found.conversations} conversations in {found.days:.1f} days"
-        if "stable" not in traffic:
+        if "stable" not in traffic or "stable" in measured:
             values = {one.metric.name: float(f"{one.value:.3g}") for one in found.metrics if _possible(one)}
             if values:
                 self._put(traffic, "stable", CommentedMap(values), why, self._nested)
-        if "conversations_per_hour" not in traffic:
+        if "conversations_per_hour" not in traffic or "conversations_per_hour" in measured:
             self._put(traffic, "conversations_per_hour", float(f"{found.per_hour:.3g}"), why, self._nested)
 
     def _stated(self, section: str, key: str) -> bool:

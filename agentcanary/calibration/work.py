@@ -89,7 +89,7 @@ def work(task: Task, chunk: int) -> Worked:
         policy=run(past, past.plan, design, stretches, [None])[0],
         harmed=tuple(run(past, evidence, design, stretches, task.harms)),
         margins=tuple(run(past, plan, design, stretches, [None])[0] for plan in task.margins),
-        z={name: _z(past, past.plan.metric(name), stretches) for name in past.history.values},
+        z={name: split_z(past, past.plan.metric(name), stretches) for name in past.history.values},
     )
 
 
@@ -112,6 +112,25 @@ def events(metric: Metric, values: FloatArray) -> FloatArray:
     return np.where(np.isnan(values), np.nan, (bins_of(values) > limit).astype(np.float64))
 
 
+def split_z(past: Past, metric: Metric, stretches: Sequence[Stretch]) -> FloatArray:
+    """The difference of the arms over its standard error, at the weight at which the plan proves, shape (stretches,).
+
+    NaN where an arm has fewer than two values, or all values are equal.
+    """
+    weight = past.plan.proof_weight or 0.5
+    values = events(metric, past.history.values[metric.name])
+    found = []
+    for stretch in stretches:
+        here, canary = values[stretch.rows], stretch.buckets < weight
+        c, s = (arm[~np.isnan(arm)] for arm in (here[canary], here[~canary]))
+        both = np.concatenate([c, s])
+        if min(len(c), len(s)) < 2 or not both.var() > 0:
+            found.append(np.nan)
+            continue
+        found.append(float((c.mean() - s.mean()) / np.sqrt(both.var(ddof=1) * (1 / len(c) + 1 / len(s)))))
+    return np.array(found, dtype=np.float64)
+
+
 def _own_margin(plan: Plan, metric: str) -> float:
     criterion = next(one for one in plan.criteria if one.metric == metric)
     return next((one.margin for one in plan.promotion if one.metric == metric), criterion.margin)
@@ -126,19 +145,3 @@ def _proving(plan: Plan, margins: Mapping[str, float]) -> Plan:
     """The plan with these margins as its criteria, and no others."""
     criteria = tuple(replace(one, margin=margins[one.metric]) for one in plan.criteria)
     return replace(_without_policy(plan), criteria=criteria, promotion=())
-
-
-def _z(past: Past, metric: Metric, stretches: Sequence[Stretch]) -> FloatArray:
-    """The difference of the arms over its standard error, at the weight at which the plan proves."""
-    weight = past.plan.proof_weight or 0.5
-    values = events(metric, past.history.values[metric.name])
-    found = []
-    for stretch in stretches:
-        here, canary = values[stretch.rows], stretch.buckets < weight
-        c, s = (arm[~np.isnan(arm)] for arm in (here[canary], here[~canary]))
-        both = np.concatenate([c, s])
-        if min(len(c), len(s)) < 2 or not both.var() > 0:
-            found.append(np.nan)
-            continue
-        found.append(float((c.mean() - s.mean()) / np.sqrt(both.var(ddof=1) * (1 / len(c) + 1 / len(s)))))
-    return np.array(found, dtype=np.float64)
