@@ -246,11 +246,12 @@ class Canary:
         )
         self.take(reported)
 
-    def take(self, reported: Reported) -> None:
+    def take(self, reported: Reported, *, shown: bool = True) -> None:
         """``record`` for an outcome that was sent.
 
         Args:
             reported: The outcome; it is received now, whenever it was made.
+            shown: False for one that a span shows already.
 
         Raises:
             ValueError: As from ``record``.
@@ -277,7 +278,7 @@ class Canary:
             if known is not None and known.arm is Arm.CANARY and not tolerant:
                 self.snapshots.stop_canary()
         self.recorder.put(outcome)
-        self.telemetry.outcome(outcome, variant="" if known is None else known.arm.value)
+        self.telemetry.outcome(outcome, variant="" if known is None else known.arm.value, shown=shown)
 
     def unit_of(self, conversation_id: str) -> str:
         """The unit of a conversation id: itself, or its pseudonym with ``privacy: hash``.

@@ -50,6 +50,8 @@ TIME_TO_FIRST_BYTE: Final = "agentcanary.time_to_first_byte"
 TIME_TO_FIRST_TOKEN: Final = "agentcanary.time_to_first_token"
 EXCLUDED: Final = "agentcanary.excluded"
 KIND: Final = "agentcanary.kind"
+# On an evaluation event of ours: what reads spans for outcomes knows it already.
+OUTCOME_ID: Final = "agentcanary.outcome_id"
 VERDICT: Final = "agentcanary.verdict"
 
 SPAN_NAME: Final = "agentcanary.turn"
@@ -257,27 +259,29 @@ class Telemetry:
                 },
             )
 
-    def outcome(self, outcome: Outcome, *, variant: str = "") -> None:
+    def outcome(self, outcome: Outcome, *, variant: str = "", shown: bool = True) -> None:
         """Count an outcome, and show it on the current span as a ``gen_ai.evaluation.result`` event.
 
         Args:
             outcome: The outcome.
             variant: ``stable`` or ``canary``, where it is known.
+            shown: False for one that a span shows already.
         """
         counted: dict[str, Any] = {AGENT_NAME: self._agent, EVALUATION_NAME: outcome.name}
         if variant:
             counted[FLAG_VARIANT] = variant
         self._outcomes.add(1, counted)
         span = trace.get_current_span()
-        if self._traces and span.is_recording():
-            shown = {
+        if shown and self._traces and span.is_recording():
+            attributes = {
                 EVALUATION_NAME: outcome.name,
                 EVALUATION_VALUE: outcome.value,
                 EVALUATION_LABEL: outcome.label,
                 EVALUATION_EXPLANATION: outcome.explanation,
                 CONVERSATION_ID: self._id(outcome.conversation_id),
+                OUTCOME_ID: outcome.id,
             }
-            span.add_event(EVALUATION_EVENT, {name: value for name, value in shown.items() if value is not None})
+            span.add_event(EVALUATION_EVENT, {name: value for name, value in attributes.items() if value is not None})
 
     def verdict(self, verdict: str) -> None:
         """Count a look by its verdict."""

@@ -431,6 +431,7 @@ class TestMetrics:
             "gen_ai.evaluation.score.value": 1.0,
             "gen_ai.evaluation.score.label": "pii",
             "gen_ai.conversation.id": "c-1",
+            "agentcanary.outcome_id": "o",
         }
 
 
