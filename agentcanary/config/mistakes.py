@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 from pydantic_core import ErrorDetails
 
-from agentcanary.config.sections import FileSection, Section
+from agentcanary.config.section import Section
+from agentcanary.config.sections import FileSection
 from agentcanary.config.yaml_lines import Document, Path
 
 _SECRET_KEYS = {"webhook", "cookie_secret", "id_secret", "tester_secret", "env", "sha256", "store"}
@@ -171,7 +172,8 @@ def _unknown_key(path: Path) -> str:
 def _keys_of(path: Path) -> list[str]:
     section: type[Section] = FileSection
     for part in path:
-        if isinstance(part, str):
+        # A name that the user chose, as of a version, stands between two sections.
+        if isinstance(part, str) and part in section.model_fields:
             found = _section_in(section.model_fields[part].annotation)
             if found is None:
                 return []
@@ -190,5 +192,6 @@ def _homes(section: type[Section], before: str) -> Iterator[str]:
         yield f"{before}{key}"
         inner = _section_in(section.model_fields[key].annotation) if key in section.model_fields else None
         if inner is not None:
-            item = "[]" if "list" in str(section.model_fields[key].annotation) else ""
+            written = str(section.model_fields[key].annotation)
+            item = "[]" if "list" in written else ".NAME" if "dict" in written else ""
             yield from _homes(inner, f"{before}{key}{item}.")

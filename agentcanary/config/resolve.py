@@ -70,6 +70,8 @@ def resolve(sections: FileSection, file: Path | None, folder: Path) -> Config:
         traffic=Traffic(
             conversations_per_hour=sections.traffic.conversations_per_hour, stable=dict(sections.traffic.stable)
         ),
+        versions={name: section.remote() for name, section in sections.versions.items()},
+        kubernetes=None if sections.kubernetes is None else sections.kubernetes.mesh(sections.agent),
         look_every=sections.look_every,
         stale_after=sections.stale_after,
         controller=sections.controller,
@@ -136,6 +138,7 @@ def _plan(sections: FileSection) -> Plan:
         alpha=sections.alpha,
         alpha_promote=preset.alpha_promote if sections.alpha_promote is None else sections.alpha_promote,
         max_safety_violations=sections.rollback.max_safety_violations,
+        max_violation_rate=sections.promotion.max_violation_rate,
         max_duration=sections.max_duration,
         on_inconclusive=sections.on_inconclusive,
         bake=preset.bake if sections.bake is None else sections.bake,

@@ -5,13 +5,12 @@ What one section cannot know by itself (falling weights, unknown metrics) is in 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, model_validator
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import Field
 
 from agentcanary.config.conversation_fields import ErrorIf, IdPlace, PresetNames, ProtocolNames
+from agentcanary.config.deployment import KubernetesSection, RemoteSection
 from agentcanary.config.fields import (
     AgentName,
     Count,
@@ -23,7 +22,6 @@ from agentcanary.config.fields import (
     Increase,
     LongDuration,
     MetricName,
-    Minutes,
     Name,
     NotifyTarget,
     Number,
@@ -42,77 +40,10 @@ from agentcanary.config.fields import (
     Variable,
     Weight,
 )
+from agentcanary.config.section import Section
 from agentcanary.config.values import Log, Privacy, Scope, SpanMode
-from agentcanary.durations import MAX_SECONDS, format_duration
 from agentcanary.freeze import DAYS, MINUTES_A_DAY, FreezeWindow
 from agentcanary.plan import DAY, MINUTE, Advance, OnFail, OnInconclusive, Pinned
-
-
-class Section(BaseModel):
-    """A mapping of the file.
-
-    Each duration is written as text with a unit (``duration: 6h``) or, under its name with ``_minutes``, as a number
-    of minutes (``duration_minutes: 360``).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    durations: ClassVar[tuple[str, ...]] = ()
-    placeholders: ClassVar[dict[str, Any]] = {}
-    """Something for each key without a default, so that the others can be read where it is wrong."""
-
-    @classmethod
-    def known_keys(cls) -> list[str]:
-        """Every key that may be written."""
-        return [*cls.model_fields, *(f"{name}_minutes" for name in cls.durations)]
-
-    @classmethod
-    def read(cls, value: object) -> Self | None:
-        """The section, or None when it has a mistake."""
-        try:
-            return cls.model_validate(value)
-        except ValidationError:
-            return None
-
-    @classmethod
-    def readable(cls, value: object) -> dict[str, Any]:
-        """What can be read of a section: its values and defaults by key, without those that have a mistake."""
-        if not isinstance(value, dict):
-            return {}
-        bad: set[object] = set()
-        try:
-            section = cls.model_validate(value)
-        except ValidationError as error:
-            bad = {found["loc"][0] for found in error.errors(include_url=False) if found["loc"]}
-            good = {key: kept for key, kept in value.items() if not {key, key.removesuffix("_minutes")} & bad}
-            section = cls.model_validate(cls.placeholders | good)
-        return {key: getattr(section, key) for key in cls.model_fields if key not in bad}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _join_minutes(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        joined = dict(data)
-        for name in cls.durations:
-            if f"{name}_minutes" in joined:
-                joined[name] = Minutes(joined.pop(f"{name}_minutes"), twice=name in data)
-        return joined
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        schema = handler.resolve_ref_schema(handler(core))
-        for name in cls.durations:
-            written = schema["properties"][name]
-            if isinstance(written.get("default"), float):
-                written["default"] = format_duration(written["default"])
-            schema["properties"][f"{name}_minutes"] = {
-                "type": "number",
-                "minimum": 0,
-                "maximum": MAX_SECONDS / MINUTE,
-                "description": f"The same as {name}, as a number of minutes.",
-            }
-            schema.setdefault("allOf", []).append({"not": {"required": [name, f"{name}_minutes"]}})
-        return schema
 
 
 class StageSection(Section):
@@ -165,6 +96,9 @@ class PromotionSection(Section):
     min_requests: Count = 100
     max_completion_regression: Unstated[Drop] = Field(
         None, description="Proven before the step to weight 1; 0.02, or rollback.max_completion_drop if that is less."
+    )
+    max_violation_rate: Unstated[Probability] = Field(
+        None, description="Share of conversations with a safety violation that is ruled out before weight 1."
     )
 
 
@@ -306,7 +240,7 @@ class FileSection(Section):
     canary_stages: Unstated[Annotated[list[StageSection], Field(min_length=1, max_length=100)]] = None
     rollback: RollbackSection = RollbackSection()
     promotion: PromotionSection = PromotionSection()
-    metrics: Annotated[list[MetricSection], Field(max_length=100)] = []
+    metrics: Annotated[list[MetricSection], Field(max_length=100)] = Field([])
     horizon: Unstated[LongDuration] = Field(None, description="For every metric that states none; else 30m.")
     alpha: ErrorBudget = Field(0.05, description="Budget for ever rolling back a canary within every boundary.")
     alpha_promote: Unstated[ErrorBudget] = Field(
@@ -326,8 +260,12 @@ class FileSection(Section):
     store: Unstated[StoreUrl] = Field(
         None, repr=False, description="Else sqlite:///.agentcanary/AGENT.sqlite3, relative to this file."
     )
-    notify: Annotated[list[NotifyTarget], Field(max_length=20)] = [Log()]
+    notify: Annotated[list[NotifyTarget], Field(max_length=20)] = Field([Log()])
     telemetry: TelemetrySection = TelemetrySection()
+    versions: Annotated[dict[Name, RemoteSection], Field(max_length=20)] = Field(
+        {}, description="Versions that run in another Deployment, by name."
+    )
+    kubernetes: Unstated[KubernetesSection] = None
     privacy: Privacy = Field(Privacy.PLAIN, description="hash: no conversation id is kept anywhere, only keyed hashes.")
     retention: RetentionSection = RetentionSection()
     security: SecuritySection = SecuritySection()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from agentcanary.manifests.mesh import Mesh
 from agentcanary.plan import MINUTE, Plan
 from agentcanary.protocols import ErrorRule
 
@@ -260,6 +261,21 @@ Target = Log | Webhook | Apprise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """A version that runs in another Deployment.
+
+    Attributes:
+        url: Where.
+        connect_timeout: Seconds to connect.
+        read_timeout: Seconds without a byte of its answer.
+    """
+
+    url: str
+    connect_timeout: float = 5.0
+    read_timeout: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
     """What is known of the agent's traffic, for statements about the plan; nothing is decided by it.
 
@@ -290,6 +306,8 @@ class Config:
         retention: How long what is stored is kept.
         notify: Where notifications go.
         traffic: What is known of the traffic.
+        versions: Versions that run in another Deployment, by name.
+        kubernetes: How the Deployments are reached in a cluster, or None when it was not stated.
         look_every: Time between two looks of the controller.
         stale_after: A snapshot older than this gives new conversations to stable.
         controller: False when another process controls the rollout.
@@ -310,6 +328,8 @@ class Config:
     retention: Retention = field(default_factory=Retention)
     notify: tuple[Target, ...] = (Log(),)
     traffic: Traffic = field(default_factory=Traffic)
+    versions: Mapping[str, Remote] = field(default_factory=dict)
+    kubernetes: Mesh | None = None
     look_every: float = 10.0
     stale_after: float = 10.0
     controller: bool = True

@@ -15,15 +15,18 @@ from agentcanary.config import (
     Log,
     Place,
     Privacy,
+    Remote,
     SpanMode,
     Traffic,
     Webhook,
     load_config,
     parse_config,
 )
-from agentcanary.config.sections import FileSection, Section
+from agentcanary.config.section import Section
+from agentcanary.config.sections import FileSection
 from agentcanary.durations import format_duration, parse_duration
 from agentcanary.freeze import FreezeWindow
+from agentcanary.manifests import Mesh, MeshApi, MeshMode
 from agentcanary.plan import DAY, HOUR, MINUTE, Advance, Criterion, OnFail, OnInconclusive, Pinned, plan_from_dict
 from agentcanary.protocols import ErrorRule
 from agentcanary_analysis.metrics import Direction, Kind, Metric
@@ -158,6 +161,23 @@ def test_every_key_reaches_its_place() -> None:
     assert (config.conversation.max_body_bytes, config.conversation.max_id_length) == (65_536, 64)
     assert config.conversation.idle_after == HOUR
     assert config.store == "postgresql+psycopg://canary:hunter2@db.example/agents"
+    assert config.versions == {
+        "support-v2": Remote(url="http://support-canary:8080", connect_timeout=2.0, read_timeout=300.0)
+    }
+    assert config.kubernetes == Mesh(
+        api=MeshApi.GATEWAY_API,
+        mode=MeshMode.MESH,
+        name="support-agent",
+        namespace="agents",
+        service="support",
+        stable_service="support-stable",
+        canary_service="support-canary",
+        port=8080,
+        hosts=("support.example.com",),
+        gateways=("public",),
+        version_label="track",
+        patch=True,
+    )
     assert config.notify == (
         Log(),
         Webhook("https://hooks.example.com/T0/secret"),
