@@ -31,6 +31,7 @@ def findings_of(rollout: Rollout, aggregates: Aggregates) -> Findings:
         stage=rollout.stage,
         proof_weight=plan.proof_weight,
         max_safety_violations=plan.max_safety_violations,
+        max_violation_rate=plan.max_violation_rate,
     )
     if not plan.dry_run:
         return findings

@@ -118,6 +118,8 @@ class Plan:
         alpha: Budget for ever rolling back, on evidence, a canary that is within every boundary.
         alpha_promote: Budget for ever promoting one that is beyond some boundary.
         max_safety_violations: Confirmed violations on the canary that are tolerated; one more stops it.
+        max_violation_rate: Share of conversations with a violation that must be ruled out before the step to weight 1;
+            None: by policy alone.
         max_duration: After this long without a decision ``on_inconclusive`` applies; None for never.
         on_inconclusive: See ``OnInconclusive``.
         bake: Least time at weight 1 before the promotion.
@@ -138,6 +140,7 @@ class Plan:
     alpha: float = 0.05
     alpha_promote: float = 0.05
     max_safety_violations: int = 0
+    max_violation_rate: float | None = None
     max_duration: float | None = None
     on_inconclusive: OnInconclusive = OnInconclusive.HOLD
     bake: float = 30 * MINUTE
@@ -162,6 +165,8 @@ class Plan:
             raise ValueError(
                 f"alpha must be between 0 and 0.5, got {self.alpha} and {self.alpha_promote} (write 0.05 for 5 %)"
             )
+        if self.max_violation_rate is not None and not 0 < self.max_violation_rate < 1:
+            raise ValueError(f"max_violation_rate must be between 0 and 1, got {self.max_violation_rate}")
         known = {metric.name for metric in self.metrics}
         named = [*(c.metric for c in (*self.criteria, *self.promotion, *self.dry_run)), *self.on_fail]
         for name in named + [c.metric for s in self.stages for c in s.checks]:

@@ -27,6 +27,7 @@ from agentcanary_analysis.evidence import Evidence, Status
 from agentcanary_analysis.metrics import Kind
 from agentcanary_analysis.questions import Line
 from agentcanary_analysis.verdict import CheckFinding, Findings
+from agentcanary_analysis.violation_rate import log_e_below
 from agentcanary_analysis.weighing import Split
 
 __all__ = ["Effect", "End", "OperatingCharacteristics", "Outcomes", "SideBySide", "Truth", "lines_of", "simulate"]
@@ -206,10 +207,11 @@ class SideBySide:
         rows, plan = self.running, self._plan
         stages = np.array([self._rollouts[row].stage for row in rows])
         cells = {line: self._outcomes.cells(line, rows) for line in self._criteria}
+        split = self._outcomes.split(rows)
         decisions = decide(
             cells,
             self._criteria,
-            self._outcomes.split(rows),
+            split,
             weight=plan.proof_weight,
             alpha=plan.alpha,
             alpha_promote=plan.alpha_promote,
@@ -221,6 +223,7 @@ class SideBySide:
         margins = self._margin_statuses(rows, stages)
         still = []
         counts = self._outcomes.violations
+        on_canary = split.canary_counted.sum(axis=1)
         for index, row in enumerate(rows):
             stage = int(stages[index])
             harmed = self._suspects(decisions.criteria[index]) if decisions.harmed[index] else ()
@@ -229,6 +232,7 @@ class SideBySide:
             violations = int(counts[row])
             found = Findings(
                 unsafe="a safety violation" if violations > plan.max_safety_violations else "",
+                unproven=self._unproven(violations, int(on_canary[index])),
                 harmed=harmed,
                 invalid="sample ratio" if decisions.alarm[index] else "",
                 evidence=evidence,
@@ -259,6 +263,14 @@ class SideBySide:
     def _open_epochs(self, row: int, before: int) -> None:
         for epoch in self._rollouts[row].epochs[before:]:
             self._outcomes.open_epoch(row, epoch)
+
+    def _unproven(self, violations: int, conversations: int) -> tuple[str, ...]:
+        """Whether a rate of violations is still to be ruled out."""
+        rate, tolerated = self._plan.max_violation_rate, self._plan.max_safety_violations
+        if rate is None:
+            return ()
+        log_e = log_e_below(min(violations, conversations), conversations, rate, tolerated=tolerated)
+        return ("a rate of violations",) if log_e < -np.log(self._plan.alpha_promote) else ()
 
     def _suspects(self, codes: Codes) -> tuple[str, ...]:
         """Names of what may be harmed: simulation asks whether, not which."""

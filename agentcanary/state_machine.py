@@ -210,6 +210,7 @@ def _holds(rollout: Rollout, findings: Findings, now: float) -> tuple[Rollout, t
             if evidence.status is not Status.SAFE:
                 needs = f", about {evidence.needs} more conversations" if evidence.needs is not None else ""
                 holds.append(f"{evidence.metric}: {evidence.status.value}, not proven safe{needs}")
+        holds += findings.unproven
     return rollout, tuple(holds)
 
 

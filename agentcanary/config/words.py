@@ -11,6 +11,7 @@ from agentcanary.durations import format_duration
 from agentcanary.plan import Advance, Criterion, Plan, Stage
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.metrics import Direction, Kind, Metric
+from agentcanary_analysis.violation_rate import conversations_without_violation
 
 _LABELS = {
     "error_rate": "errors",
@@ -75,6 +76,7 @@ def in_data(config: Config) -> dict[str, Any]:
         "alpha": plan.alpha,
         "alpha_promote": plan.alpha_promote,
         "max_safety_violations": plan.max_safety_violations,
+        "max_violation_rate": plan.max_violation_rate,
         "boundaries": [
             {
                 "metric": criterion.metric,
@@ -218,10 +220,14 @@ def _slow_stages(config: Config) -> Iterator[str]:
 
 
 def _safety(plan: Plan) -> str:
-    tolerated = plan.max_safety_violations
+    tolerated, rate = plan.max_safety_violations, plan.max_violation_rate
+    proof = ""
+    if rate is not None:
+        needed = conversations_without_violation(rate, alpha=plan.alpha_promote)
+        proof = f"; weight 1 needs a rate of {rate:g} ruled out, as {needed:,} conversations without one do"
     if tolerated == 0:
-        return "safety violations: one that is confirmed stops the canary at once"
-    return f"safety violations: more than {tolerated:,} confirmed ones stop the canary at once"
+        return f"safety violations: one that is confirmed stops the canary at once{proof}"
+    return f"safety violations: more than {tolerated:,} confirmed ones stop the canary at once{proof}"
 
 
 def _promise(plan: Plan) -> str:

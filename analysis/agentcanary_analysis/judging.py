@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from agentcanary_analysis.questions import Answers, Line, answers
 from agentcanary_analysis.summaries import Summary, summarise
 from agentcanary_analysis.suspicion import SUSPECT_BELOW, drift_ps, suspect_ps
 from agentcanary_analysis.verdict import CheckFinding, SampleRatio
+from agentcanary_analysis.violation_rate import conversations_without_violation, log_e_below
 from agentcanary_analysis.weighing import Split, Weighed, weigh
 
 SAFETY_OUTCOME = "safety_violation"
@@ -151,6 +153,18 @@ class Look:
             shares.append(f"{got:.0f} of {of:.0f} where {weight:.1%} was asked for")
         reason = f"sample ratio: of the conversations {which} the canary has {'; '.join(shares)}"
         return SampleRatio(log_e_assigned=assigned, log_e_counted=counted, alarm=True, reason=reason)
+
+    def violation_rate(self, rate: float | None, tolerated: int) -> tuple[str, ...]:
+        """Why a rate of safety violations is not ruled out yet; empty when it is, or when none is declared."""
+        if rate is None:
+            return ()
+        seen, units = self.aggregates.safety.canary, int(self._split.canary_counted.sum())
+        log_e = log_e_below(min(seen, units), units, rate, tolerated=tolerated)
+        if log_e >= -math.log(self.alpha_promote):
+            return ()
+        text = f"safety: {seen} violations in {units} conversations of the canary do not rule out a rate of {rate:g}"
+        needed = conversations_without_violation(rate, alpha=self.alpha_promote)
+        return (f"{text}; {needed} without one do" if seen == 0 and tolerated == 0 else text,)
 
     def stage_conversations(self) -> int:
         """LookedAt canary conversations that began in the current stage."""

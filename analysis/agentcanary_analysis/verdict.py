@@ -60,6 +60,7 @@ class Findings:
         log_e_harm: Natural logarithm of the combined e-value against "within every boundary".
         log_e_harm_boundary: The value that it must reach.
         invalid: Why the data cannot be trusted, or empty.
+        unproven: What is to be ruled out before the step to weight 1 and is not yet, beside evidence and margins.
         evidence: One for each criterion.
         margins: One for each tighter margin that must be proven before the step to weight 1.
         dry_run: One for each criterion that only warns, judged by itself with a budget of its own.
@@ -76,6 +77,7 @@ class Findings:
     log_e_harm: float = 0.0
     log_e_harm_boundary: float = 3.0
     invalid: str = ""
+    unproven: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     margins: tuple[Evidence, ...] = ()
     dry_run: tuple[Evidence, ...] = ()
@@ -101,6 +103,7 @@ def judge(
     stage: int = 0,
     proof_weight: float,
     max_safety_violations: int = 0,
+    max_violation_rate: float | None = None,
 ) -> Findings:
     """What the evidence says at one look.
 
@@ -117,6 +120,8 @@ def judge(
         stage: Index of the current stage.
         proof_weight: The largest weight below 1: ``safe`` is asked on its epochs.
         max_safety_violations: Confirmed violations of the canary that are tolerated.
+        max_violation_rate: Share of conversations with a violation that must be ruled out before the step to weight 1;
+            None: a matter of policy alone.
 
     Raises:
         ValueError: If a criterion or check names an unknown metric, or the aggregates are impossible.
@@ -161,6 +166,7 @@ def judge(
         log_e_harm=float(weighed.log_e_harm[0]),
         log_e_harm_boundary=-math.log(look.alpha),
         invalid=sample_ratio.reason,
+        unproven=look.violation_rate(max_violation_rate, max_safety_violations),
         evidence=tuple(found for found in evidence if found.metric not in unmeasured),
         margins=tuple(found for found in look.margins(margins or {}) if found.metric not in unmeasured),
         checks=look.checks(checks),

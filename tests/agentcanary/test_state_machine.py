@@ -105,6 +105,10 @@ def margin_not_proven(situation: Situation) -> None:
     )
 
 
+def rate_not_ruled_out(situation: Situation) -> None:
+    situation.findings = replace(situation.findings, unproven=("safety: 0 in 9 do not rule out a rate of 0.001",))
+
+
 def overdue(situation: Situation) -> None:
     situation.rollout = replace(situation.rollout, created_at=situation.now - 200_000)
 
@@ -123,6 +127,7 @@ ORDER: list[tuple[Condition, Verdict, Phase, str]] = [
     (no_data, Verdict.HOLD, Phase.PROGRESSING, "no data; nobody records it"),
     (not_safe, Verdict.HOLD, Phase.PROGRESSING, "about 400 more conversations"),
     (margin_not_proven, Verdict.HOLD, Phase.PROGRESSING, "task_completion_rate: undecided, not proven safe"),
+    (rate_not_ruled_out, Verdict.HOLD, Phase.PROGRESSING, "do not rule out a rate of 0.001"),
 ]
 
 

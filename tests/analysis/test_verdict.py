@@ -26,6 +26,7 @@ from agentcanary_analysis.metrics import (
 )
 from agentcanary_analysis.questions import Line
 from agentcanary_analysis.verdict import Findings, judge
+from agentcanary_analysis.violation_rate import log_e_below
 from agentcanary_analysis.weighing import Split, budget
 
 CRITERIA = {
@@ -101,6 +102,35 @@ def test_two_metrics_prove_harm_together_that_neither_proves_alone() -> None:
     assert findings.log_e_harm >= math.log(20)
     assert set(findings.harmed) == {"error_rate", "task_completion_rate"}
     assert set(statuses(findings).values()) == {Status.HARMED}
+
+
+def test_a_declared_rate_of_violations_must_be_ruled_out_by_conversations_without_one() -> None:
+    for units, seen, tolerated, expected in (
+        (2995, 0, 0, "0 violations in 2995 conversations of the canary do not rule out a rate of 0.001; 2996 without"),
+        (2996, 0, 0, ""),
+        (2996, 1, 1, "1 violations in 2996 conversations of the canary do not rule out a rate of 0.001"),
+        (9000, 1, 1, ""),
+    ):
+        found = rollout((0.5, {"error_rate": ((units, 10), (3000, 10))}), safety=Safety(canary=seen, reports=9))
+        unproven = look(found, max_violation_rate=0.001, max_safety_violations=tolerated).unproven
+        assert bool(unproven) is bool(expected)
+        assert expected in "".join(unproven)
+    assert look(found).unproven == ()
+
+
+def test_a_rate_of_violations_that_is_true_is_ruled_out_in_at_most_5_percent_of_rollouts() -> None:
+    rng = np.random.default_rng(8)
+    rate, needed = 0.01, -math.log(0.05)
+    for tolerated in (0, 3):
+        wrong = 0
+        for _ in range(1500):
+            seen = np.cumsum(rng.random(3000) < rate)[9::10]
+            wrong += any(
+                log_e_below(int(k), 10 * (look + 1), rate, tolerated=tolerated) >= needed
+                for look, k in enumerate(seen[: np.searchsorted(seen, tolerated, side="right")])
+            )
+        # One-sided binomial bound at 1e-4; it is reached where nothing is tolerated.
+        assert 0 < wrong / 1500 <= 0.05 + 3.72 * math.sqrt(0.05 * 0.95 / 1500)
 
 
 def test_a_metric_without_any_evidence_of_harm_is_not_named_with_the_one_that_has_it() -> None:
