@@ -9,16 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-import structlog
-
 from agentcanary.assignment import RolloutView
 from agentcanary.clock import Clock
 from agentcanary.errors import AgentCanaryError
 from agentcanary.rollout import Rollout, view_of
 from agentcanary.settled import Settling
 from agentcanary.store.workers import DEAD_AFTER
-
-log = structlog.get_logger("agentcanary")
 
 POLL_EVERY = 0.25
 HANDOVER = 2.0
@@ -54,7 +50,7 @@ class SnapshotKeeper:
         clock: The time of rollouts.
         stale_after: Real seconds.
         poll_every: Real seconds between two polls.
-        on_failure: Called with the name of a degraded mode whenever a poll fails.
+        on_failure: Called with ``snapshot`` or ``settling`` and the error whenever a poll fails.
         settling: Loads which units need no look-up, at every poll past the hand-over; None to look up all.
         monotonic: Real seconds that never go back.
 
@@ -74,7 +70,7 @@ class SnapshotKeeper:
         clock: Clock,
         stale_after: float = 10.0,
         poll_every: float = POLL_EVERY,
-        on_failure: Callable[[str], None] = lambda _: None,
+        on_failure: Callable[[str, BaseException | None], None] = lambda _kind, _error: None,
         settling: Settling | None = None,
         monotonic: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -130,8 +126,7 @@ class SnapshotKeeper:
             rollout = self.rollout if seen == self._seen else self._source.current(self._agent)
             behind = self._behind(rollout)
         except AgentCanaryError as error:
-            self._on_failure("snapshot")
-            log.warning("agentcanary.snapshot_not_refreshed", agent=self._agent, error=str(error))
+            self._on_failure("snapshot", error)
             return False
         with self._lock:
             self.fresh_until = self._monotonic() + self._stale_after
@@ -172,8 +167,7 @@ class SnapshotKeeper:
             self._settling.poll(rollout, now)
         except AgentCanaryError as error:
             # Pins are looked up as before; that the view is fresh does not depend on it.
-            self._on_failure("settling")
-            log.warning("agentcanary.pins_not_settled", agent=self._agent, error=str(error))
+            self._on_failure("settling", error)
 
     def stop_canary(self) -> None:
         """Take the canary back in this worker at once, until the store says what becomes of the rollout.
@@ -197,7 +191,10 @@ class SnapshotKeeper:
 
     def _run(self) -> None:
         while True:
-            self.poll()
+            try:
+                self.poll()
+            except Exception as error:  # noqa: BLE001 (the thread must outlive every bug of ours)
+                self._on_failure("snapshot", error)
             if self._ended.wait(self._poll_every):
                 return
 

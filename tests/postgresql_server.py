@@ -94,11 +94,15 @@ class PostgresServer:
         if self._process is None:
             return
         how = signal.SIGSTOP if paused else signal.SIGCONT
-        for pid in [self._process.pid, *_children(self._process.pid)]:
+        for pid in self.pids():
             try:
                 os.kill(pid, how)
             except ProcessLookupError:
                 continue
+
+    def pids(self) -> list[int]:
+        """Its processes, the one that was started first."""
+        return [] if self._process is None else [self._process.pid, *_children(self._process.pid)]
 
     def remove(self) -> None:
         """Stop it and delete everything."""

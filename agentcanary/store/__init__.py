@@ -6,6 +6,7 @@ from agentcanary.store.batch import Batch, coalesce
 from agentcanary.store.conversations import Known, Part
 from agentcanary.store.outbox import Pending
 from agentcanary.store.reading import Delivery
+from agentcanary.store.reported import ReportedArm
 from agentcanary.store.rollouts import Revision, StoredLook
 from agentcanary.store.store import Store
 from agentcanary.store.workers import DEAD_AFTER, Worker
@@ -17,6 +18,7 @@ __all__ = [
     "Known",
     "Part",
     "Pending",
+    "ReportedArm",
     "Revision",
     "Store",
     "StoredLook",

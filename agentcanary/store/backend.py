@@ -33,6 +33,9 @@ class Backend(Protocol):
     def open(self) -> Engines:
         """Create or migrate the store if needed, and connect."""
 
+    def close(self, engines: Engines) -> None:
+        """Close all connections; those in use are closed when they are given back."""
+
     def schema(self) -> str | None:
         """The schema version that the store has now, None for an empty one. Changes nothing."""
 
@@ -43,7 +46,7 @@ class Backend(Protocol):
         """What to raise for an error of the driver, and what to say; None for an error that is not known."""
 
     def lost(self, error: BaseException, /) -> bool:
-        """True when the connection is of no use any more, and the others of the pool hardly are."""
+        """True when the connection is of no use any more; those that were made before are not given out again."""
 
 
 def first_line(error: BaseException) -> str:

@@ -88,14 +88,14 @@ class Database:
         with self._lock:
             engines, self._engines = self._engines, None
             if engines is not None:
-                engines.plain.dispose()
+                self._backend.close(engines)
 
     @contextmanager
     def write(self, *, wait: float = BUSY_TIMEOUT) -> Iterator[Connection]:
         """One transaction that writes.
 
         Args:
-            wait: Seconds to wait for another process's write; PostgreSQL waits for single rows, a second at most.
+            wait: Seconds to wait for another process's write; PostgreSQL waits for single rows, five seconds at most.
         """
         engine = self._opened().writing
         with (
@@ -179,8 +179,6 @@ class Database:
         except Exception as error:
             if self._backend.lost(error):
                 connection.invalidate()
-                # The others of the pool were made before it, and are lost too.
-                engine.dispose()
             raise
         else:
             return found

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 from sqlalchemy import Dialect, Engine, create_engine, event
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.engine import URL, ExceptionContext
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from agentcanary.errors import ConflictError, ContentionError, StoreError, StoreRefusedError
 from agentcanary.store.backend import Engines, first_line
@@ -24,10 +27,12 @@ _CONNECT = {
     "keepalives_count": 3,
     "application_name": "agentcanary",
 }
-# Nothing of ours takes long. A worker that is stopped in mid-transaction must not hold its locks for ever.
-_SESSION = "SET statement_timeout = '30s'; SET lock_timeout = '1s'; SET idle_in_transaction_session_timeout = '10s'"
+# Nothing of ours takes long. Whoever waits for a lock waits longer than a worker can hold it that was stopped or cut off
+# in the middle of a transaction.
+_SESSION = "SET statement_timeout = '30s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '3s'"
 # Any number, the same in every release; the distributed engines take this lock for granted.
 _MIGRATING = 0x6167656E7463
+_MADE_AT = "agentcanary.made_at"
 
 _MEANINGS: dict[str, tuple[type[Exception], str]] = {
     "23505": (ConflictError, "somebody else stored the same first"),
@@ -62,6 +67,7 @@ class PostgreSQL:
     def __init__(self, url: URL, name: str) -> None:
         self._url = url.set(drivername="postgresql+psycopg")
         self._name = name
+        self._lost_at = float("-inf")
 
     def open(self) -> Engines:
         """Create or migrate the tables under a lock, and connect.
@@ -81,6 +87,11 @@ class PostgreSQL:
             raise
         reading = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         return Engines(engine, writing, reading)
+
+    def close(self, engines: Engines) -> None:
+        """See ``Backend``."""
+        self._lost_at = time.monotonic()
+        engines.plain.dispose()
 
     def schema(self) -> str | None:
         """See ``Backend``."""
@@ -105,12 +116,10 @@ class PostgreSQL:
 
     def lost(self, error: BaseException, /) -> bool:
         """See ``Backend``."""
-        import psycopg
-
-        state = _state(error)
-        if state is not None:
-            return state.startswith(_LOST)
-        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        if not _is_end(error):
+            return False
+        self._lost_at = time.monotonic()
+        return True
 
     def _engine(self) -> Engine:
         options = {key: value for key, value in _CONNECT.items() if key not in self._url.query}
@@ -130,6 +139,8 @@ class PostgreSQL:
                 f"store {self._name}: the driver is missing; install agentcanary[postgres]"
             ) from error
         event.listen(engine, "connect", _prepare)
+        event.listen(engine, "checkout", self._refuse_old)
+        event.listen(engine, "checkin", self._close_old)
         event.listen(engine, "handle_error", self._mark_lost)
         return engine
 
@@ -141,10 +152,29 @@ class PostgreSQL:
             if revision_of(connection) != HEAD:
                 migrate(connection, self._name)
 
+    def _refuse_old(self, _connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        # The server was restarted, or another one took over: the pool makes a new connection instead.
+        if record.info.get(_MADE_AT, math.inf) <= self._lost_at:
+            raise DisconnectionError
+
+    def _close_old(self, _connection: Any, record: ConnectionPoolEntry) -> None:
+        if record.info.get(_MADE_AT, math.inf) <= self._lost_at:
+            record.invalidate()
+
     def _mark_lost(self, context: ExceptionContext) -> None:
         # SQLAlchemy knows a closed connection by itself, but not a server that will never write again.
         if context.original_exception is not None and self.lost(context.original_exception):
             context.is_disconnect = True
+
+
+def _is_end(error: BaseException) -> bool:
+    """True for an error after which the connection has no future."""
+    import psycopg
+
+    state = _state(error)
+    if state is not None:
+        return state.startswith(_LOST)
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
 
 
 def _state(error: BaseException) -> str | None:
@@ -154,7 +184,8 @@ def _state(error: BaseException) -> str | None:
     return state
 
 
-def _prepare(connection: Any, _: Any) -> None:
+def _prepare(connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info[_MADE_AT] = time.monotonic()
     before, connection.autocommit = connection.autocommit, True
     connection.execute(_SESSION)
     connection.autocommit = before

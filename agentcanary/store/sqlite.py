@@ -85,6 +85,10 @@ class SQLite:
         self._identity = _identity(self._path)
         return Engines(engine, writing, engine.execution_options(begin="DEFERRED"))
 
+    def close(self, engines: Engines) -> None:
+        """See ``Backend``."""
+        engines.plain.dispose()
+
     def schema(self) -> str | None:
         """See ``Backend``."""
         if not self._path.exists():

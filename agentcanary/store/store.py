@@ -21,6 +21,7 @@ from agentcanary.store.outbox import Outbox
 from agentcanary.store.pins import Pins
 from agentcanary.store.reading import Reading
 from agentcanary.store.receiving import Receiving
+from agentcanary.store.reported import ReportedOutcomes
 from agentcanary.store.retention import Retention
 from agentcanary.store.rollouts import Rollouts
 from agentcanary.store.schema import secrets
@@ -30,7 +31,19 @@ from agentcanary_analysis.aggregates import Aggregates
 
 
 class Store(
-    Rollouts, Pins, Aliases, Counting, Conversations, Receiving, Forgetting, Retention, Outbox, Reading, Leases, Workers
+    Rollouts,
+    Pins,
+    Aliases,
+    Counting,
+    Conversations,
+    Receiving,
+    Forgetting,
+    Retention,
+    ReportedOutcomes,
+    Outbox,
+    Reading,
+    Leases,
+    Workers,
 ):
     """Everything that is kept, for any number of workers.
 

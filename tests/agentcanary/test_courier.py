@@ -70,18 +70,17 @@ def test_a_lane_holds_the_effects_of_one_kind() -> None:
         noted: list[str] = []  # noqa: RUF012 (of this test)
 
         def due(self, now: float, agent: str | None = None) -> list[Pending]:
-            effects = [Effect(kind=kind, event="started", message="") for kind in EffectKind]
             return [
                 Pending(
                     id=str(number),
                     agent=agent or "",
                     rollout="r-1",
-                    effect=effect,
+                    effect=Effect(kind=kind, event="started", message=""),
                     created_at=now,
                     attempts=0,
                     error="",
                 )
-                for number, effect in enumerate(effects)
+                for number, kind in enumerate(EffectKind)
             ]
 
         def done(self, effect_id: str, now: float) -> None:

@@ -225,7 +225,7 @@ class Process:
             stable="v1",
             canary="v2",
             clock=clock,
-            on_failure=self.failures.append,
+            on_failure=lambda kind, _error: self.failures.append(kind),
             settling=Settling(store, agent="support", tell=self.pins.settle, monotonic=clock),
             monotonic=clock,
         )

@@ -50,7 +50,7 @@ def keeper(source: FakeSource, failures: list[str] | None = None, now: list[floa
         stable="v1",
         canary="v2",
         clock=SystemClock(),
-        on_failure=([] if failures is None else failures).append,
+        on_failure=lambda kind, _error: None if failures is None else failures.append(kind),
         monotonic=time.monotonic if now is None else lambda: now[0],
     )
 
@@ -156,3 +156,20 @@ def test_the_hand_over_lasts_until_everybody_has_stored_what_they_gave_by_the_ol
     clock.advance(0.25)
     kept.poll()
     assert kept.view.handover_until == 1_065.5
+
+
+def test_the_thread_outlives_a_bug_in_a_poll() -> None:
+    failures: list[str] = []
+    again = threading.Event()
+
+    class Broken(FakeSource):
+        def revision(self, agent: str) -> tuple[object, ...] | None:
+            if failures:
+                again.set()
+            raise KeyError("a bug of ours")
+
+    kept = keeper(Broken(), failures)
+    kept.start()
+    assert again.wait(10.0)
+    kept.stop()
+    assert set(failures) == {"snapshot"}
