@@ -143,8 +143,10 @@ def test_validate_uses_what_is_known_of_the_traffic() -> None:
         ),
         (
             "promotion: {max_violation_rate: 0.001}",
-            "  safety violations: one that is confirmed stops the canary at once; weight 1 needs a rate of 0.001 ruled "
-            "out, as 2,996 conversations without one do",
+            (
+                "  safety violations: one that is confirmed stops the canary at once; weight 1 needs a rate of 0.001 "
+                "ruled out, as 2,996 conversations without one do"
+            ),
         ),
         ("rollback: {floor: 0.02}", "  errors: judged against 7.5 % where stable has 5.0 % (+10 % and 2 points)"),
         ("", "Of canaries within every boundary at most 5 % are rolled back, of those beyond one 5 % promoted."),
