@@ -183,7 +183,8 @@ def _traces(spans: Iterable[Span], counts: Counter[str]) -> dict[str, list[Span]
         # Spans are written as they end; only of those that end apart the order tells anything.
         counts["out of order"] += span.end < latest
         latest = max(latest, span.end) if math.isfinite(span.end) else latest
-        traces[span.trace][span.id] = span
+        # An exporter that tries again sends the same span; the first one is as good.
+        traces[span.trace].setdefault(span.id, span)
     return {trace: sorted(members.values(), key=lambda span: span.start) for trace, members in traces.items()}
 
 
