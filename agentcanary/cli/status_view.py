@@ -224,6 +224,7 @@ def _facts(data: Data) -> Iterator[Shown]:
         (f"{count(safety['canary'])} confirmed violations of the canary", style),
         f" ({tolerated}), {count(safety['stable'])} of stable, {count(safety['reports'])} reports received",
     )
+    yield from _judges(data["judges"])
     workers = data["workers"]
     broken = ", ".join(f"{kind} {count(number)}" for kind, number in workers["degraded"].items())
     yield Line(("Workers", "bold"), f": {count(workers['alive'])} alive; degraded: {broken or 'never'}")
@@ -233,6 +234,20 @@ def _facts(data: Data) -> Iterator[Shown]:
         yield Line(("Audit", "bold"), ", the newest last")
         rows = [(moment(e["at"]), e["actor"], e["action"], f"{e['after']}: {e['reason']}") for e in data["audit"]]
         yield from columns(rows, indent=2)
+
+
+def _judges(judges: Iterable[Data]) -> Iterator[Shown]:
+    """What models as judges looked at in each arm, and how often they gave no value."""
+    for line in judges:
+        if line["judge"] == "LLM":
+            arms = "; ".join(f"{arm} {_judged(line[arm])}" for arm in ("stable", "canary"))
+            yield Line(("Judge", "bold"), f" of {line['outcome']}: {arms}")
+
+
+def _judged(arm: Data) -> str:
+    if not arm["outcomes"]:
+        return "nothing judged"
+    return f"{arm['sampling_rate'] or 0:.1%} judged, {arm['failure_rate'] or 0:.1%} without a value"
 
 
 def _float(stored: float | str | None) -> float | None:

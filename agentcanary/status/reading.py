@@ -51,6 +51,9 @@ def situation(
         ],
         live=live(store, rollout, now),
         differences=tuple(differences(rollout)) if newest else (),
+        reported=store.reported(
+            rollout.agent, rollout.id, {metric.outcome: metric.horizon for metric in rollout.plan.metrics}
+        ),
     )
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from agentcanary.rollout import Audit, Rollout
 from agentcanary.status.figures import span
-from agentcanary.store import Worker
+from agentcanary.status.judges import judge_warnings
+from agentcanary.store import ReportedArm, Worker
 from agentcanary_analysis.aggregates import Aggregates
 from agentcanary_analysis.verdict import Findings
 
@@ -30,6 +31,7 @@ class Situation:
         undelivered: Messages of the rollout that could not be delivered yet, with what went wrong.
         live: Live conversations on the version left behind, None where nothing drains.
         differences: Where the configuration and the rollout differ, a sentence each.
+        reported: What judges did with the newest conversations of each arm.
     """
 
     rollout: Rollout
@@ -41,6 +43,12 @@ class Situation:
     undelivered: Sequence[str] = ()
     live: int | None = None
     differences: Sequence[str] = ()
+    reported: Sequence[ReportedArm] = ()
+
+    @property
+    def horizons(self) -> dict[str, float]:
+        """Seconds after which a conversation is counted, by the name of the outcome that a metric reads."""
+        return {metric.outcome: metric.horizon for metric in self.rollout.plan.metrics}
 
 
 def conversations_per_hour(seen: Situation) -> float | None:
@@ -80,5 +88,6 @@ def warnings(seen: Situation) -> list[str]:
     hashes = {worker.config_hash for worker in seen.workers}
     if len(hashes) > 1:
         found.append(f"{len(seen.workers)} workers run {len(hashes)} different configurations; is one being deployed?")
+    found += judge_warnings(seen.reported, seen.horizons)
     found += [f"not delivered yet: {message}" for message in seen.undelivered]
     return [*found, *seen.differences]
