@@ -52,6 +52,7 @@ class Controller:
         owner: Who holds the lease: different for each worker.
         notify: Tells people.
         on_verdict: Called with the verdict of each look.
+        set_weight: Sets a weight outside of agentcanary, in a mesh; None where there is none.
         retention: How long what is stored is kept.
     """
 
@@ -67,6 +68,7 @@ class Controller:
         owner: str,
         notify: Notifier,
         on_verdict: Callable[[str], None] = lambda _: None,
+        set_weight: Callable[[float], None] | None = None,
         retention: Retention | None = None,
     ) -> None:
         self._store = store
@@ -78,6 +80,7 @@ class Controller:
         self._owner = owner
         self._notify = notify
         self._on_verdict = on_verdict
+        self._set_weight = set_weight
         self._retention = retention or Retention()
         self._kept: tuple[tuple[str, Verdict], float] | None = None
         self._holds = False
@@ -108,7 +111,8 @@ class Controller:
     def deliver(self, kind: EffectKind) -> None:
         """Try every effect of a kind that is due, if the last look found that this worker holds the lease."""
         if self._holds:
-            deliver(Lane(self._store, kind), self._notify, agent=self._agent, now=self._clock())
+            lane = Lane(self._store, kind)
+            deliver(lane, self._notify, agent=self._agent, now=self._clock(), set_weight=self._set_weight)
 
     def tidy(self) -> None:
         """Delete what is older than it has to be, if the last look found that this worker holds the lease."""

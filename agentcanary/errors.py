@@ -7,6 +7,7 @@ AgentCanaryError
 │   ├── ContentionError    another transaction was in the way; the same may be tried again at once
 │   └── StoreRefusedError  the store must not be used: wrong schema, corrupted, on a network file system
 ├── VersionError       a version that cannot serve: its factory or its lifespan failed
+├── ManifestError      a resource in a cluster that is not what our manifests render
 ├── NotificationError  somebody could not be told; it is tried again
 ├── AccessError        a request that may not do what it asks for
 │   ├── UnauthenticatedError  nobody known makes it
@@ -52,6 +53,10 @@ class StoreRefusedError(StoreError):
 
 class VersionError(AgentCanaryError):
     """A version that cannot serve: its factory or its lifespan failed."""
+
+
+class ManifestError(AgentCanaryError):
+    """A resource in a cluster that is not what our manifests render, or that could not be set."""
 
 
 class NotificationError(AgentCanaryError):

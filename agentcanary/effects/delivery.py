@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -32,22 +32,43 @@ class Outbox(Protocol):
         """The rollouts of an agent."""
 
 
-def deliver(outbox: Outbox, notify: Notifier, *, agent: str, now: float) -> None:
+def deliver(
+    outbox: Outbox,
+    notify: Notifier,
+    *,
+    agent: str,
+    now: float,
+    set_weight: Callable[[float], None] | None = None,
+) -> None:
     """Try every effect that is due. A failure delays that effect only, and nothing that was decided.
 
-    A weight needs no delivery: every worker reads it from the store. Messages are sent once or more, under the same id.
+    Messages are sent once or more, under the same id. Workers read a weight from the store, so that it needs no
+    delivery but to a mesh; there only the newest counts.
+
+    Args:
+        outbox: Where they wait.
+        notify: Tells people.
+        agent: Whose effects.
+        now: Unix time in seconds.
+        set_weight: Sets a weight outside of agentcanary, and raises if it is not set; None where there is no mesh.
     """
     due = outbox.due(now, agent)
     if not due:
         return
     rollouts = {rollout.id: rollout for rollout in outbox.rollouts(agent)}
+    weights = [pending for pending in due if pending.effect.kind is EffectKind.WEIGHT]
     for pending in due:
-        if pending.effect.kind is EffectKind.NOTIFY:
-            told = notification(pending.effect, rollouts[pending.rollout], effect_id=pending.id, at=pending.created_at)
-            try:
-                notify(told)
-            except Exception as error:  # noqa: BLE001 (a notifier may be the user's; a lost message is retried)
-                outbox.failed(pending.id, str(error) or type(error).__name__, next_attempt(pending.attempts + 1, now))
-                log.warning("agentcanary.notification_failed", agent=agent, effect=pending.id, error=str(error))
-                continue
+        effect = pending.effect
+        try:
+            if effect.kind is EffectKind.NOTIFY:
+                notify(notification(effect, rollouts[pending.rollout], effect_id=pending.id, at=pending.created_at))
+            elif set_weight is not None and pending is weights[-1]:
+                set_weight(effect.weight)
+        except Exception as error:  # noqa: BLE001 (a notifier may be the user's; what failed is tried again)
+            outbox.failed(pending.id, str(error) or type(error).__name__, next_attempt(pending.attempts + 1, now))
+            failed = (
+                "agentcanary.notification_failed" if effect.kind is EffectKind.NOTIFY else "agentcanary.weight_failed"
+            )
+            log.warning(failed, agent=agent, effect=pending.id, error=str(error))
+            continue
         outbox.done(pending.id, now)

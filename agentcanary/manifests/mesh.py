@@ -70,6 +70,8 @@ class Mesh:
             )
         if self.stable_service is not None and self.stable_service == self.canary_service:
             raise ValueError(f"stable_service and canary_service must be two Services, got {self.stable_service!r}")
+        if self.patch and self.mode is MeshMode.PROCESS:
+            raise ValueError("patch needs mode: mesh; in mode process the weights stay, and our hash decides")
         if self.api is MeshApi.GATEWAY_API and self.stable_service is None:
             raise ValueError(
                 "an HTTPRoute has no subsets: state stable_service and canary_service, a Service for each Deployment"
