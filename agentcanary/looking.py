@@ -8,7 +8,7 @@ from agentcanary.plan import Criterion, Plan
 from agentcanary.rollout import Rollout
 from agentcanary_analysis.aggregates import Aggregates
 from agentcanary_analysis.evidence import Evidence, assess
-from agentcanary_analysis.metrics import Kind, Metric
+from agentcanary_analysis.metrics import Kind, Metric, early_ages
 from agentcanary_analysis.verdict import Findings, judge
 
 
@@ -55,5 +55,14 @@ def _warning(rollout: Rollout, criterion: Criterion, aggregates: Aggregates) -> 
 
 
 def counted_metrics(plan: Plan) -> tuple[Metric, ...]:
-    """The metrics whose conversations are counted; counts (safety) are read where they are recorded."""
-    return tuple(metric for metric in plan.metrics if metric.kind is not Kind.COUNT)
+    """The metrics whose conversations are counted; counts (safety) are read where they are recorded.
+
+    One that is asked about early is counted at each of its ages.
+    """
+    judged = {criterion.metric for criterion in (*plan.criteria, *plan.dry_run)}
+    return tuple(
+        counted
+        for metric in plan.metrics
+        if metric.kind is not Kind.COUNT
+        for counted in (metric, *(early_ages(metric) if metric.name in judged else ()))
+    )

@@ -39,9 +39,11 @@ def metric_of(section: MetricSection, horizon: float) -> Metric:
         horizon: The file's horizon for metrics that state none, in seconds.
     """
     built_in = _built_in(section.name)
+    # What a judge says later would be missing before.
+    horizon = max(section.horizon or horizon, section.maturity or 0.0)
     if built_in is not None:
         floor = built_in.floor if section.floor is None else section.floor
-        return replace(built_in, horizon=section.horizon or horizon, floor=floor)
+        return replace(built_in, horizon=horizon, floor=floor, early=section.early)
     outcome = section.outcome or section.name
     kind = Kind(section.kind or Kind.PROPORTION)
     return Metric(
@@ -49,9 +51,10 @@ def metric_of(section: MetricSection, horizon: float) -> Metric:
         kind=kind,
         direction=_DIRECTIONS[section.worse or "up"],
         outcome=outcome,
-        horizon=section.horizon or horizon,
+        horizon=horizon,
         floor=section.floor if section.floor is not None else DEFAULT_FLOOR * (kind is Kind.PROPORTION),
         quantile=section.quantile,
+        early=section.early,
         # A turn without a body has no first byte; a conversation without a turn has nothing to divide by.
         always_measured=outcome in _OBSERVED and outcome != "turn.time_to_first_byte" and kind is not Kind.RATIO,
     )
@@ -114,6 +117,12 @@ def _problems(stated: Mapping[str, Any], path: Path) -> Found:
     built_in = _built_in(stated.get("name", ""))
     found = _own(stated, path) if built_in is None else _of_built_in(stated, built_in, path)
     yield from ((at, f"{where(at)} {text}") for at, text in found)
+    outcome = stated.get("outcome") or stated.get("name", "") if built_in is None else built_in.outcome
+    if stated.get("maturity") is not None and outcome.startswith("turn."):
+        yield (
+            (*path, "maturity"),
+            f"{where((*path, 'maturity'))} is for outcomes that are reported later; write horizon",
+        )
     if stated.get("floor") is None:
         return
     at = (*path, "floor")
@@ -127,10 +136,17 @@ def _of_built_in(stated: Mapping[str, Any], metric: Metric, path: Path) -> Found
     for key in ("kind", "worse", "outcome", "quantile", "rollback_margin"):
         if stated.get(key) is not None:
             instead = f"; write rollback.{_MARGINS[metric.name]}" if metric.name in _MARGINS else ""
-            text = f"cannot be stated for the built-in {metric.name!r}, only horizon, floor and on_fail can"
+            text = f"cannot be stated for the built-in {metric.name!r}, only horizon, maturity, floor, early and on_fail can"
             yield (*path, key), text + (instead if key == "rollback_margin" else "; leave it out")
+    if stated.get("early"):
+        yield from _early(metric.kind, metric.direction, path)
     if metric.kind is Kind.COUNT and stated.get("on_fail", OnFail.ROLLBACK) is not OnFail.ROLLBACK:
         yield (*path, "on_fail"), f"cannot be {stated['on_fail'].value}: a safety stop is never disarmed; leave it out"
+
+
+def _early(kind: Kind, worse: Direction, path: Path) -> Found:
+    if kind is not Kind.PROPORTION or worse is not Direction.UP_IS_WORSE:
+        yield (*path, "early"), "is for a proportion that is worse when up only; leave it out"
 
 
 def _own(stated: Mapping[str, Any], path: Path) -> Found:
@@ -146,6 +162,8 @@ def _own(stated: Mapping[str, Any], path: Path) -> Found:
         yield (*path, "quantile"), "is missing; write quantile: 0.95"
     if kind not in (None, "quantile") and stated.get("quantile") is not None:
         yield (*path, "quantile"), "is for kind: quantile only; leave it out"
+    if stated.get("early") and kind is not None and stated.get("worse") is not None:
+        yield from _early(Kind(kind), _DIRECTIONS[stated["worse"]], path)
     if margin is not None and stated.get("worse") == "down" and margin >= 1:
         yield (*path, "rollback_margin"), f"must be below 1 where down is worse, got {margin:g}; write 0.05 for 5 %"
     outcome = stated.get("outcome") or ""

@@ -105,7 +105,7 @@ class PromotionSection(Section):
 class MetricSection(Section):
     """A metric of your own; or, under the name of a built-in one, its horizon and floor."""
 
-    durations = ("horizon",)
+    durations = ("horizon", "maturity")
     placeholders: ClassVar[dict[str, Any]] = {"name": "unknown"}
 
     name: MetricName = Field(description="Checks speak of it as NAME_increase or NAME_regression.")
@@ -113,8 +113,14 @@ class MetricSection(Section):
     worse: Unstated[Literal["up", "down"]] = Field(None, description="The direction in which it gets worse.")
     outcome: Unstated[Name] = Field(None, description="The outcome that it reads; else the one of its own name.")
     horizon: Unstated[LongDuration] = Field(None, description="Age at which a conversation is counted.")
+    maturity: Unstated[LongDuration] = Field(
+        None, description="Age at which its outcomes have all come, where that is later; it is counted then."
+    )
     floor: Unstated[Size] = Field(None, description="Absolute difference not worth acting on, in the metric's unit.")
     quantile: Unstated[Probability] = Field(None, description="For kind: quantile only; 0.95 for p95.")
+    early: Switch = Field(
+        False, description="Ask for harm at a twentieth and a quarter of the horizon too; for a proportion, worse: up."
+    )
     rollback_margin: Unstated[Increase] = Field(None, description="How much worse than stable is tolerated, relative.")
     on_fail: OnFail = Field(
         OnFail.ROLLBACK, description="What proven harm leads to; warn: a dry run, it is shown and decides nothing."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agentcanary_analysis.aggregates import Aggregates
 from agentcanary_analysis.checks import Boundary
-from agentcanary_analysis.metrics import Kind, Metric
+from agentcanary_analysis.metrics import Kind, Metric, early_ages
 
 if TYPE_CHECKING:
     from agentcanary_analysis.cells import Cells
@@ -138,7 +138,7 @@ def assess(
     from agentcanary_analysis.cells import cells_of
     from agentcanary_analysis.checked_input import checked_type
     from agentcanary_analysis.looked_at import LookedAt
-    from agentcanary_analysis.questions import Line, answer
+    from agentcanary_analysis.questions import Line, answer, with_early_ages
     from agentcanary_analysis.summaries import summarise
     from agentcanary_analysis.suspicion import drift_p, suspect_p
 
@@ -152,10 +152,12 @@ def assess(
             raise ValueError(f"{name} must be between 0 and 0.5, got {budget} (write 0.05 for 5 %)")
     looked_at = LookedAt(aggregates)
     line, cells = Line(metric, boundary), cells_of(looked_at, metric, boundary)
+    at = {"weight": weight, "alpha": alpha, "alpha_promote": alpha_promote}
+    early = [answer(cells_of(looked_at, age, boundary), Line(age, boundary), **at) for age in early_ages(metric)]
     return describe(
         cells,
         line,
-        answer(cells, line, weight=weight, alpha=alpha, alpha_promote=alpha_promote),
+        with_early_ages(answer(cells, line, **at), early),
         summarise(looked_at, metric, cells if metric.kind is not Kind.QUANTILE else None),
         anytime=anytime_interval(looked_at, cells, line),
         suspect_p=float(suspect_p(cells, line)[0]),
@@ -201,13 +203,17 @@ def describe(
     usable = [cells.testable & (units > 0) for units in (cells.canary_n, cells.stable_n)]
     answered = bool(usable[0].any() and usable[1].any())
     status, reason, more = Status.UNDECIDED, "", None
-    if not (summary.canary.observed and summary.stable.observed):
+    harmed = bool(found.log_e_harm[0] >= log_e_needed)
+    if harmed and line.metric.early:
+        # Even where nobody has reached the horizon yet: it is proven at an earlier age.
+        status = Status.HARMED
+    elif not (summary.canary.observed and summary.stable.observed):
         status, reason = Status.NO_DATA, _nobody(summary)
     elif line.method is Method.REPORT_ONLY:
         reason = f"a {line.metric.kind.value} is reported only; judge a proportion, mean, ratio or quantile"
     elif not answered:
         status, reason = Status.NO_DATA, "no epoch began with a threshold (it needs 200 stable conversations before)"
-    elif found.log_e_harm[0] >= log_e_needed:
+    elif harmed:
         status = Status.HARMED
     elif found.safe[0] and not drifting:
         status = Status.SAFE

@@ -15,10 +15,10 @@ from agentcanary_analysis.cells import Cells, cells_of, threshold_of
 from agentcanary_analysis.checks import Boundary, Check
 from agentcanary_analysis.evidence import Evidence, Status, describe
 from agentcanary_analysis.looked_at import ARMS, LookedAt
-from agentcanary_analysis.metrics import Kind, Metric
+from agentcanary_analysis.metrics import Kind, Metric, early_ages
 from agentcanary_analysis.proportion_intervals import clopper_pearson_upper
 from agentcanary_analysis.proportions import Proportion
-from agentcanary_analysis.questions import Answers, Line, answers
+from agentcanary_analysis.questions import Answers, Line, answers, with_early_ages
 from agentcanary_analysis.summaries import Summary, summarise
 from agentcanary_analysis.suspicion import SUSPECT_BELOW, drift_ps, suspect_ps
 from agentcanary_analysis.verdict import CheckFinding, SampleRatio
@@ -66,7 +66,8 @@ class Look:
     def __post_init__(self) -> None:
         known = self._known = LookedAt(self.aggregates)
         assigned = [[[self.aggregates.assigned.get((epoch.number, arm), 0) for epoch in known.epochs]] for arm in ARMS]
-        counted = known.counted()[:, None]
+        early = {age.name for metric in self.metrics.values() for age in early_ages(metric)}
+        counted = known.counted(without=early)[:, None]
         self._split = Split(known.weight, *np.array(assigned, dtype=np.float64), *counted)
 
     def prepare(
@@ -87,8 +88,20 @@ class Look:
         """
         lines = self._lines(boundaries)
         asked = self._ask([(line, self.proof_weight) for line in lines])
+        early = {
+            at: self._ask([(Line(age, line.boundary), self.proof_weight) for age in early_ages(line.metric)])
+            for at, line in enumerate(lines)
+            if line.metric.early
+        }
+        for at, ages in early.items():
+            asked[at] = asked[at]._replace(answers=with_early_ages(asked[at].answers, [age.answers for age in ages]))
         weighed = weigh(
-            lines, [one.cells for one in asked], [one.answers for one in asked], self._split, alpha=self.alpha
+            lines,
+            [one.cells for one in asked],
+            [one.answers for one in asked],
+            self._split,
+            alpha=self.alpha,
+            early={at: [age.cells for age in ages] for at, ages in early.items()},
         )
         alone = float(np.log(max(len(lines), 1)) - np.log(self.alpha))
         found = [

@@ -110,13 +110,17 @@ class LookedAt:
                     found[row, column] = self._sums(metric, cell, buckets.values())
         return found
 
-    def counted(self) -> FloatArray:
-        """Conversations counted by the metric that counts earliest, per arm (canary, stable); shape (2, epochs)."""
+    def counted(self, without: Collection[str] = ()) -> FloatArray:
+        """Conversations counted by the metric that counts earliest, per arm (canary, stable); shape (2, epochs).
+
+        Args:
+            without: Names of metrics that do not count.
+        """
         place = {(epoch.number, arm): (row, at) for at, epoch in enumerate(self.epochs) for row, arm in enumerate(ARMS)}
         most = np.zeros((2, len(self.epochs)))
         for cell in self.aggregates.tallies:
             here = place.get((cell.epoch, cell.arm))
-            if here is not None:
+            if here is not None and cell.metric not in without:
                 most[here] = max(most[here], self._units_of(cell))
         for name in {cell.metric for cell in self.aggregates.histograms}:
             most = np.maximum(most, self.table(name).units)

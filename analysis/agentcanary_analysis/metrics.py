@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 DEFAULT_HORIZON = 1800.0
 DEFAULT_FLOOR = 0.005
+_EARLY_PARTS = (20, 4)
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
@@ -43,6 +44,7 @@ class Metric:
         floor: Absolute difference not worth acting on, in the metric's unit.
         quantile: In (0, 1), for ``Kind.QUANTILE`` only.
         always_measured: True when a conversation that reports nothing is known to be without the event.
+        early: True asks for harm at a twentieth and a quarter of the horizon too, to be quick; see ``early_ages``.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Metric:
     floor: float = 0.0
     quantile: float | None = None
     always_measured: bool = False
+    early: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -71,8 +74,28 @@ class Metric:
             )
         if (self.kind is Kind.QUANTILE) != (self.quantile is not None):
             raise ValueError(f"{self.name}: quantile is given for a quantile metric and for no other")
+        if self.early and (self.kind is not Kind.PROPORTION or self.direction is not Direction.UP_IS_WORSE):
+            raise ValueError(f"{self.name}: only a proportion that is worse when up may be asked about early")
         if self.quantile is not None and not 0 < self.quantile < 1:
             raise ValueError(f"quantile of {self.name} must be between 0 and 1, got {self.quantile}")
+
+
+def early_ages(metric: Metric) -> tuple[Metric, ...]:
+    """The metrics that are counted beside one that is asked about early: the same at earlier ages.
+
+    A conversation's value at an age is whether the event came until then, so each age has counts of its own; harm is
+    asked of the mean of the e-values of all ages, which is an e-value.
+
+    >>> from dataclasses import replace
+    >>> [(early.name, early.horizon) for early in early_ages(replace(ERROR_RATE, early=True))]
+    [('error_rate__at_1_20', 90.0), ('error_rate__at_1_4', 450.0)]
+    """
+    if not metric.early:
+        return ()
+    return tuple(
+        replace(metric, name=f"{metric.name}__at_1_{part}", horizon=metric.horizon / part, early=False)
+        for part in _EARLY_PARTS
+    )
 
 
 ERROR_RATE = Metric(

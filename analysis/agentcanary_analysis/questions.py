@@ -29,6 +29,7 @@ from agentcanary_analysis.evalues import (
     conditional_growth,
     distinct,
     late_changes,
+    log_sum_exp,
     mixtures,
 )
 from agentcanary_analysis.metrics import Direction, Kind, Metric
@@ -205,6 +206,19 @@ def answers(
         else answer(cells[at], line, weight=weights[at], alpha=alpha, alpha_promote=alpha_promote)
         for at, line in enumerate(lines)
     ]
+
+
+def with_early_ages(found: Answers, early: Sequence[Answers]) -> Answers:
+    """The answers about a metric that is asked about early: harm by the mean of the e-values of all its ages.
+
+    Args:
+        found: At the metric's horizon, where alone it is proven safe.
+        early: At the earlier ages.
+    """
+    if not early:
+        return found
+    ages = np.stack([found.log_e_harm, *(one.log_e_harm for one in early)], axis=-1)
+    return found._replace(log_e_harm=log_sum_exp(ages) - np.log(ages.shape[-1]))
 
 
 def _answers(cells: Cells, lines: Sequence[Line], weights: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +57,7 @@ def weigh(
     split: Split,
     *,
     alpha: float,
+    early: Mapping[int, Sequence[Cells]] = MappingProxyType({}),
 ) -> Weighed:
     """What all criteria say at one look.
 
@@ -69,6 +71,7 @@ def weigh(
         answers: To the questions of each line.
         split: Numbers of units.
         alpha: Budget of ``harmed``, of this attempt.
+        early: The cells at earlier ages of the lines that are asked about early, by position.
 
     **Source**: a mean of e-values is an e-value (Vovk & Wang 2021, Annals of Statistics 49:1736-1754).
     """
@@ -79,10 +82,13 @@ def weigh(
     alarm = np.maximum(log_e_assigned, log_e_counted) >= np.log(ALARM)
     doubtful = np.flatnonzero(alarm & harmed)
     if doubtful.size:
-        realised = [
-            log_e_harm(counts.rows(doubtful).at_realised_share(), line, alpha=alpha)
-            for line, counts in zip(lines, cells, strict=True)
-        ]
+        realised = []
+        for at, (line, counts) in enumerate(zip(lines, cells, strict=True)):
+            ages = [
+                log_e_harm(one.rows(doubtful).at_realised_share(), line, alpha=alpha)
+                for one in (counts, *early.get(at, ()))
+            ]
+            realised.append(log_sum_exp(np.stack(ages, axis=-1)) - np.log(len(ages)))
         harmed[doubtful] &= combined(lines, realised, doubtful.size) >= -np.log(alpha)
     return Weighed(together, harmed, log_e_assigned, log_e_counted, alarm)
 

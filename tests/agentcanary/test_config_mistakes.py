@@ -419,6 +419,14 @@ ONE_MISTAKE = {
         METRICS + "  - {name: tokens, kind: mean, worse: up, quantile: 0.9}",
         "canary.yaml:5: metrics[0].quantile is for kind: quantile only; leave it out",
     ),
+    "an early question about a mean": (
+        METRICS + "  - {name: cost, kind: mean, worse: up, early: true}",
+        "canary.yaml:5: metrics[0].early is for a proportion that is worse when up only; leave it out",
+    ),
+    "an early question about completion": (
+        METRICS + "  - {name: task_completion_rate, early: true}",
+        "canary.yaml:5: metrics[0].early is for a proportion that is worse when up only; leave it out",
+    ),
     "margin of everything": (
         METRICS + "  - {name: quality, kind: mean, worse: down, rollback_margin: 1.5}",
         "canary.yaml:5: metrics[0].rollback_margin must be below 1 where down is worse, got 1.5; write 0.05 for 5 %",
@@ -443,7 +451,7 @@ ONE_MISTAKE = {
         METRICS + "  - {name: error_rate, rollback_margin: 0.2}",
         (
             "canary.yaml:5: metrics[0].rollback_margin cannot be stated for the built-in 'error_rate', "
-            "only horizon, floor and on_fail can; write rollback.max_error_increase"
+            "only horizon, floor, early and on_fail can; write rollback.max_error_increase"
         ),
     ),
     "metric name that checks cannot read": (

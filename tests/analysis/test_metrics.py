@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentcanary_analysis.metrics import BUILT_IN, ERROR_RATE, P95_LATENCY, Direction, Kind, Metric
+from agentcanary_analysis.metrics import BUILT_IN, ERROR_RATE, P95_LATENCY, TASK_COMPLETION_RATE, Direction, Kind, Metric
 
 
 def test_the_built_in_metrics_are_the_five_of_the_article() -> None:
@@ -51,3 +51,9 @@ def test_a_quantile_outside_0_to_1_is_refused(quantile: float) -> None:
 def test_a_team_may_declare_its_own_metric() -> None:
     cost = Metric(name="cost_usd", kind=Kind.MEAN, direction=Direction.UP_IS_WORSE, outcome="cost")
     assert (cost.horizon, cost.floor, cost.always_measured) == (1800.0, 0.0, False)
+
+
+def test_only_a_proportion_that_is_worse_when_up_is_asked_about_early() -> None:
+    for metric in (TASK_COMPLETION_RATE, P95_LATENCY):
+        with pytest.raises(ValueError, match="only a proportion that is worse when up may be asked about early"):
+            replace(metric, early=True)

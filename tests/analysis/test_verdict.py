@@ -13,6 +13,7 @@ from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Epoch, Safety
 from agentcanary_analysis.batch import STATUSES, check_statuses, decide, margin_statuses
 from agentcanary_analysis.cells import cells_of, stacked
 from agentcanary_analysis.checks import Boundary, parse_check, relative_boundary
+from agentcanary_analysis.evalues import Question, conditional_binomial, late_changes, mixture
 from agentcanary_analysis.evidence import Status, assess
 from agentcanary_analysis.histogram import bin_of, edge
 from agentcanary_analysis.metrics import (
@@ -23,8 +24,9 @@ from agentcanary_analysis.metrics import (
     TASK_COMPLETION_RATE,
     USER_SATISFACTION,
     Metric,
+    early_ages,
 )
-from agentcanary_analysis.questions import Line
+from agentcanary_analysis.questions import Answers, Line, with_early_ages
 from agentcanary_analysis.verdict import Findings, judge
 from agentcanary_analysis.violation_rate import log_e_below
 from agentcanary_analysis.weighing import Split, budget
@@ -102,6 +104,63 @@ def test_two_metrics_prove_harm_together_that_neither_proves_alone() -> None:
     assert findings.log_e_harm >= math.log(20)
     assert set(findings.harmed) == {"error_rate", "task_completion_rate"}
     assert set(statuses(findings).values()) == {Status.HARMED}
+
+
+EARLY = replace(ERROR_RATE, early=True)
+
+
+def test_harm_is_asked_at_earlier_ages_too_by_the_mean_of_their_e_values() -> None:
+    first, second = early_ages(EARLY)
+    sums: Sums = {
+        first.name: ((400, 60), (7600, 300)),
+        second.name: ((300, 48), (5700, 270)),
+        EARLY.name: ((200, 30), (3800, 190)),
+    }
+    metrics = [EARLY if metric.name == EARLY.name else metric for metric in BUILT_IN]
+    criteria = {EARLY.name: CRITERIA[EARLY.name]}
+    found = rollout((0.05, sums))
+    findings = look(found, metrics=metrics, criteria=criteria)
+    alone = [
+        assess(found, replace(age, early=False), CRITERIA[EARLY.name], weight=0.5)
+        for age in (EARLY, *early_ages(EARLY))
+    ]
+    expected = math.log(sum(math.exp(one.log_e_harm) for one in alone) / 3)
+    assert findings.evidence[0].log_e_harm == pytest.approx(expected)
+    assert assess(found, EARLY, CRITERIA[EARLY.name], weight=0.5).log_e_harm == pytest.approx(expected)
+    assert findings.evidence[0].log_e_safe == pytest.approx(alone[0].log_e_safe)
+    # Stages, minimums and the split speak of conversations of the full age.
+    assert findings.stage_conversations == 200
+
+
+def test_harm_is_proven_before_anybody_has_reached_the_horizon() -> None:
+    first, second = early_ages(EARLY)
+    found = rollout((0.05, {first.name: ((400, 200), (7600, 300)), second.name: ((0, 0), (0, 0))}))
+    metrics = [EARLY if metric.name == EARLY.name else metric for metric in BUILT_IN]
+    findings = look(found, metrics=metrics, criteria={EARLY.name: CRITERIA[EARLY.name]}, checks=())
+    assert findings.harmed == ("error_rate",)
+    assert statuses(findings) == {"error_rate": Status.HARMED}
+    assert findings.stage_conversations == 0
+
+
+def test_an_equal_canary_is_called_harmful_at_earlier_ages_in_at_most_5_percent_of_rollouts() -> None:
+    rng = np.random.default_rng(9)
+    runs, looks, size, weight = 1500, 40, 300, 0.3
+    # An event comes at some age: one in three before a twentieth of the horizon, one in three before a quarter.
+    events = rng.multinomial(size, [0.02, 0.02, 0.02, 0.94], (runs, looks))[:, :, :3]
+    of_canary = rng.binomial(events, weight)
+    alarms = np.zeros(runs, dtype=bool)
+    for look_at in range(1, looks + 1):
+        ages = []
+        # What was begun since the last look has reached the first age; two looks later it has reached the horizon.
+        for age, lag in ((1, 0), (2, 1), (3, 2)):
+            upto = slice(0, max(look_at - lag, 0))
+            canary, both = (one[:, upto, :age].sum(axis=(1, 2))[:, None] for one in (of_canary, events))
+            growth = conditional_binomial(canary, both - canary, weight, ratio=1.0, question=Question.HARM)
+            ages.append(late_changes(mixture(growth)[:, None]))
+        found = [Answers(log_e, np.zeros(runs), alarms, alarms) for log_e in ages]
+        alarms = alarms | (with_early_ages(found[-1], found[:-1]).log_e_harm >= math.log(20))
+    # One-sided binomial bound at 1e-4.
+    assert 0 < alarms.mean() <= 0.05 + 3.72 * math.sqrt(0.05 * 0.95 / runs)
 
 
 def test_a_declared_rate_of_violations_must_be_ruled_out_by_conversations_without_one() -> None:
