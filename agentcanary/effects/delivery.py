@@ -66,9 +66,8 @@ def deliver(
                 set_weight(effect.weight)
         except Exception as error:  # noqa: BLE001 (a notifier may be the user's; what failed is tried again)
             outbox.failed(pending.id, str(error) or type(error).__name__, next_attempt(pending.attempts + 1, now))
-            failed = (
-                "agentcanary.notification_failed" if effect.kind is EffectKind.NOTIFY else "agentcanary.weight_failed"
-            )
-            log.warning(failed, agent=agent, effect=pending.id, error=str(error))
+            told = effect.kind is EffectKind.NOTIFY
+            event = "agentcanary.notification_failed" if told else "agentcanary.weight_failed"
+            log.warning(event, agent=agent, effect=pending.id, error=str(error))
             continue
         outbox.done(pending.id, now)

@@ -226,7 +226,7 @@ def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_resource_without_our_entry_is_left_alone() -> None:
     resource = virtual_service(ISTIO, 0.05)
     resource["spec"]["http"][1]["name"] = "theirs"
-    with pytest.raises(ManifestError, match="has no entry named 'agentcanary-split' under spec.http"):
+    with pytest.raises(ManifestError, match=r"has no entry named 'agentcanary-split' under spec\.http"):
         weight_patch(resource, ISTIO, 0.1)
     resource = virtual_service(ISTIO, 0.05)
     resource["spec"]["http"][1]["route"].append({"destination": {"host": "third"}, "weight": 1})
