@@ -1,4 +1,4 @@
-"""A rollout with four epochs and eight checks, counted and looked at, for the benchmark and for pictures of the pages."""
+"""A rollout with four epochs and eight checks, counted and looked at: for the benchmark, and to look at its pages."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ def play(
             ]
             for name, levels in LEVELS.items():
                 level = levels[on_canary]
-                value = float(rng.random() < level) if level < 1 and name != "cost" else level * rng.lognormvariate(0, 0.3)
+                value = (
+                    float(rng.random() < level) if level < 1 and name != "cost" else level * rng.lognormvariate(0, 0.3)
+                )
                 records.append(_outcome(unit, name, value, at))
             records.append(_outcome(unit, "escalated", float(rng.random() < 0.1), at))
         records.append(_outcome(f"c{step}-0", "safety_violation", 0.0, clock()))

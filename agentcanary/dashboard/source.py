@@ -16,7 +16,7 @@ from agentcanary.security import Guard, new_salt
 from agentcanary.state_machine import Action, ActionKind
 from agentcanary.status.drift import differences
 from agentcanary.status.history import EvidenceHistory
-from agentcanary.status.reading import alive, situation
+from agentcanary.status.reading import Counted, alive, counted, situation
 from agentcanary.status.situation import Situation
 from agentcanary.store import Delivery, Store
 
@@ -56,6 +56,7 @@ class Source:
     agent: str | None = None
     config: Config | None = None
     _histories: dict[str, EvidenceHistory] = field(default_factory=dict, compare=False, repr=False)
+    _counts: dict[str, tuple[object, Counted]] = field(default_factory=dict, compare=False, repr=False)
 
     def guarded_by(self, guard: Guard) -> Source:
         """The same, with other tokens."""
@@ -87,12 +88,13 @@ class Source:
         latest = self.store.revision(rollout.agent)
         history = self._histories.get(rollout.id, EvidenceHistory())
         known = self._histories[rollout.id] = history.read(self.store, rollout)
-        while len(self._histories) > _HISTORIES:
+        while len(self._histories) > _KEPT:
             self._histories.pop(next(iter(self._histories)))
         return Seen(
             situation=situation(
                 self.store,
                 rollout,
+                known=self._counted(rollout),
                 now=self.clock(),
                 speed=self.clock.speed,
                 differences=lambda newest: () if self.config is None else tuple(self._differences(self.config, newest)),
@@ -133,6 +135,16 @@ class Source:
         """How many workers of an agent have reported lately."""
         return len(alive(self.store, agent, self.clock(), speed=self.clock.speed))
 
+    def _counted(self, rollout: Rollout) -> Counted:
+        """What is counted: read again only when the controller has counted, or the rollout changed."""
+        key = (rollout.revision, rollout.stopped_at, self.store.counted_until(rollout.id))
+        held = self._counts.get(rollout.id)
+        if held is None or held[0] != key:
+            held = self._counts[rollout.id] = (key, counted(self.store, rollout))
+            while len(self._counts) > _KEPT:
+                self._counts.pop(next(iter(self._counts)))
+        return held[1]
+
     def _plan(self, before: Rollout) -> Plan:
         """The configured plan where the configuration is about the same versions, else the rollout's own."""
         config = self.config
@@ -149,5 +161,5 @@ class Source:
         return differences(config, newest, "canary.yaml" if config.file is None else config.file.name)
 
 
-_HISTORIES = 20
+_KEPT = 20
 _DELIVERIES = 50

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from agentcanary.looking import findings_of
 from agentcanary.rollout import Phase, Rollout
 from agentcanary.status.situation import Situation
-from agentcanary.store import DEAD_AFTER, Store, Worker
+from agentcanary.store import DEAD_AFTER, ReportedArm, Store, Worker
 from agentcanary_analysis.aggregates import Aggregates, Arm
 from agentcanary_analysis.verdict import Findings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What changes only when conversations are counted.
+
+    Attributes:
+        aggregates: The counts.
+        findings: What the evidence says.
+        reported: What judges reported of each arm.
+    """
+
+    aggregates: Aggregates
+    findings: Findings
+    reported: tuple[ReportedArm, ...]
 
 
 def situation(
@@ -19,7 +35,7 @@ def situation(
     now: float,
     speed: float = 1.0,
     differences: Callable[[Rollout], Sequence[str]] = lambda _: (),
-    find: Callable[[Rollout, Aggregates], Findings] = findings_of,
+    known: Counted | None = None,
 ) -> Situation:
     """What is known of a rollout now; reads only.
 
@@ -29,18 +45,18 @@ def situation(
         now: Unix time in seconds, of the rollout's clock.
         speed: Of that clock.
         differences: Where the configuration and an agent's newest rollout differ, a sentence each.
-        find: What the evidence says.
+        known: What is counted, where that was read a moment ago.
 
     Raises:
         StoreError: If the store cannot be read.
     """
     latest = store.revision(rollout.agent)
     newest = latest is not None and latest.id == rollout.id
-    counted = store.aggregates(rollout)
+    known = known or counted(store, rollout)
     return Situation(
         rollout=rollout,
-        findings=find(rollout, counted),
-        aggregates=counted,
+        findings=known.findings,
+        aggregates=known.aggregates,
         now=now,
         audit=store.audit(rollout.id),
         workers=alive(store, rollout.agent, now, speed=speed),
@@ -51,9 +67,22 @@ def situation(
         ],
         live=live(store, rollout, now),
         differences=tuple(differences(rollout)) if newest else (),
-        reported=store.reported(
-            rollout.agent, rollout.id, {metric.outcome: metric.horizon for metric in rollout.plan.metrics}
-        ),
+        reported=known.reported,
+    )
+
+
+def counted(store: Store, rollout: Rollout) -> Counted:
+    """What is counted of a rollout, and what the evidence says.
+
+    Raises:
+        StoreError: If the store cannot be read.
+    """
+    found = store.aggregates(rollout)
+    horizons = {metric.outcome: metric.horizon for metric in rollout.plan.metrics}
+    return Counted(
+        aggregates=found,
+        findings=findings_of(rollout, found),
+        reported=tuple(store.reported(rollout.agent, rollout.id, horizons)),
     )
 
 

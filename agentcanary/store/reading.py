@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from agentcanary.rollout import Effect
 from agentcanary.store.database import StorePart
 from agentcanary.store.outbox import stored_effect
 from agentcanary.store.rollouts import StoredLook
-from agentcanary.store.schema import looks, outbox
+from agentcanary.store.schema import looks, outbox, watermarks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,16 @@ class Delivery:
 
 class Reading(StorePart):
     """Reads the past of rollouts."""
+
+    def counted_until(self, rollout: str) -> float | None:
+        """Up to where a rollout's conversations are counted, Unix time in seconds: its counts are the same until then.
+
+        None before the first count.
+        """
+        query = select(func.max(watermarks.c.until)).where(watermarks.c.rollout == rollout)
+        with self._database.read() as connection:
+            found = connection.scalar(query)
+        return None if found is None else float(found)
 
     def look_times(self, rollout: str) -> list[float]:
         """When a rollout was looked at, Unix time in seconds, the oldest first."""

@@ -39,9 +39,14 @@ def aggregates(database: Database, rollout: Rollout) -> Aggregates:
             raise UnknownError(f"rollout {rollout.id!r} is not in the store")
         summed = select(func.sum(safety_reports.c.reports)).where(safety_reports.c.rollout == rollout.id)
         reports = int(connection.scalar(summed) or 0)
-        for _, metric, epoch, arm, bucket, *sums in connection.execute(_of(counted_tallies, rollout)):
-            tallies.setdefault(Cell(metric, epoch, Arm(arm)), {})[bucket] = Tally(*sums)
-        for _, metric, epoch, arm, number, n in connection.execute(_of(counted_histograms, rollout)):
+        # Fetched at once, and a cell made once: there are thousands of rows, read at every look.
+        cells: dict[tuple[str, int, str], dict[int, Tally]] = {}
+        for _, metric, epoch, arm, bucket, *sums in connection.execute(_of(counted_tallies, rollout)).all():
+            cell = cells.get((metric, epoch, arm))
+            if cell is None:
+                cell = cells[metric, epoch, arm] = tallies[Cell(metric, epoch, Arm(arm))] = {}
+            cell[bucket] = Tally(*sums)
+        for _, metric, epoch, arm, number, n in connection.execute(_of(counted_histograms, rollout)).all():
             histograms.setdefault(Cell(metric, epoch, Arm(arm)), {})[number] = n
         for _, epoch, arm, reason, units in connection.execute(_of(counted_assignments, rollout)):
             if reason:
