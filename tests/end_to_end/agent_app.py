@@ -32,7 +32,7 @@ async def chat(body: dict[str, str], version: str = Depends(current_version)) ->
         raise RuntimeError("the model is away")
     if body["message"] == "harm":
         canary.record(body["conversation_id"], "safety_violation", 1)
-    return {"version": version, "pid": os.getpid()}
+    return {"version": version, "pid": os.getpid(), "at": time.time()}
 
 
 @app.post("/stream")
