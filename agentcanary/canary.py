@@ -153,7 +153,6 @@ class Canary:
             notify=notify,
             on_verdict=self.telemetry.verdict,
             retention=config.retention,
-            retention=config.retention,
         )
         self._control = ControlThread(
             self.controller, every=config.look_every / self.clock.speed, on_failure=self.degraded
@@ -310,6 +309,42 @@ class Canary:
                     f"a worker has turns of the last {behind:.0f} s that are not stored yet; send it again"
                 )
         return known
+
+    def confirm(self, outcome_id: str, *, violation: bool, explanation: str | None = None) -> bool:
+        """Say, as a person, whether what a classifier reported is a safety violation.
+
+        A confirmed one stops the canary that served the conversation, as one that was reported as confirmed does; one
+        that is none counts as 0 from now on. What is counted stays counted.
+
+        Args:
+            outcome_id: The ``id`` under which it was recorded.
+            violation: True when it is one.
+            explanation: For people.
+
+        Returns:
+            False if there is no such outcome.
+
+        Raises:
+            StoreError: If the store cannot be asked.
+        """
+        self.recorder.flush_and_wait(_STORED_WITHIN)
+        found = self.store.outcome(self.agent, outcome_id)
+        if found is None:
+            return False
+        self.take(
+            Reported(
+                conversation_id=found.conversation_id,
+                name=found.name,
+                value=(found.value or 1.0) if violation else 0.0,
+                id=found.id,
+                label=found.label,
+                kind=Judge.HUMAN,
+                explanation=explanation or found.explanation,
+                turn_id=found.turn_id,
+                confirmed=violation,
+            )
+        )
+        return True
 
     def withdraw(self, outcome_id: str) -> bool:
         """Take an outcome back: its value is missing from now on. What was counted with it stays counted.

@@ -29,6 +29,7 @@ def routes(host: Host) -> list[BaseRoute]:
     outcomes, rollouts = OutcomeRoutes(host, desk), RolloutRoutes(host, desk)
     return [
         Route("/outcomes", outcomes.add, methods=["POST"]),
+        Route("/outcomes/{outcome:path}/confirmation", outcomes.confirm, methods=["PUT"]),
         Route("/outcomes/{outcome:path}", outcomes.delete, methods=["DELETE"]),
         Route("/rollouts", rollouts.all, methods=["GET"]),
         Route("/rollouts/{rollout}", rollouts.one, methods=["GET"]),

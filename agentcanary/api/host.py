@@ -55,6 +55,13 @@ class Host(Protocol):
             StoreError: If the store cannot be asked.
         """
 
+    def confirm(self, outcome_id: str, *, violation: bool, explanation: str | None = None) -> bool:
+        """Say, as a person, whether an outcome is a safety violation; False if there is none of that id.
+
+        Raises:
+            StoreError: If the store cannot be asked.
+        """
+
     def withdraw(self, outcome_id: str) -> bool:
         """Delete an outcome; False if there is none.
 

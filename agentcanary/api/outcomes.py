@@ -13,12 +13,14 @@ from agentcanary.api.host import Desk, Host
 from agentcanary.api.problems import PRIVATE, Problem
 from agentcanary.errors import StoreError, UnknownError
 from agentcanary.outcome_shapes import Refused, Reported, ShapeError, outcomes_in
+from agentcanary.outcome_shapes.reading import prose
 from agentcanary.outcome_shapes.shapes import OWN
 from agentcanary.outcomes import SAFETY_VIOLATION
 from agentcanary.security import Scope
 
 # A turn is stored a tenth of a second after it, by whichever worker had it: a judge may be faster.
 _ASKED_AGAIN_AFTER = (0.15, 0.35)
+_MAX_CONFIRMATION = 16_384
 _UNKNOWN = "the conversation had no turn with this agent, or it is deleted already"
 
 
@@ -57,6 +59,20 @@ class OutcomeRoutes:
         if refused and not taken:
             raise Problem(422, refused[0].reason, refused=listed)
         return JSONResponse({"accepted": len(taken), "refused": listed}, status_code=202, headers=PRIVATE)
+
+    async def confirm(self, request: Request) -> Response:
+        """A person's word on what a classifier reported: a violation, which stops the canary, or none."""
+        principal = self._host.guard.authenticate(request, Scope.RECORD)
+        outcome = request.path_params["outcome"]
+        body = await read_json(request, max_bytes=_MAX_CONFIRMATION)
+        said = body.get("violation") if isinstance(body, dict) else None
+        if not isinstance(said, bool) or set(body) - {"violation", "explanation"}:
+            raise Problem(422, 'the body must be {"violation": true} or false, and an explanation at most')
+        why = prose(body, "explanation")
+        explanation = f"{principal.name}: {why}" if why else principal.name
+        if not await self._desk.ask(lambda: self._host.confirm(outcome, violation=said, explanation=explanation)):
+            raise UnknownError(f"outcome {outcome[:60]!r} is not in the store")
+        return JSONResponse({"id": outcome, "violation": said}, headers=PRIVATE)
 
     async def delete(self, request: Request) -> Response:
         """Take an outcome back. What was counted with it stays counted, and a verdict stays."""

@@ -136,7 +136,8 @@ def _of_built_in(stated: Mapping[str, Any], metric: Metric, path: Path) -> Found
     for key in ("kind", "worse", "outcome", "quantile", "rollback_margin"):
         if stated.get(key) is not None:
             instead = f"; write rollback.{_MARGINS[metric.name]}" if metric.name in _MARGINS else ""
-            text = f"cannot be stated for the built-in {metric.name!r}, only horizon, maturity, floor, early and on_fail can"
+            can = "only horizon, maturity, floor, early and on_fail can"
+            text = f"cannot be stated for the built-in {metric.name!r}, {can}"
             yield (*path, key), text + (instead if key == "rollback_margin" else "; leave it out")
     if stated.get("early"):
         yield from _early(metric.kind, metric.direction, path)

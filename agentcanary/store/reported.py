@@ -74,7 +74,7 @@ class ReportedOutcomes(StorePart):
         )
         with self._database.snapshot() as connection:
             counted = select(c.arm, func.count()).where(window.where()).group_by(c.arm)
-            total: dict[str, int] = dict(connection.execute(counted).tuples().all())
+            total = {row.arm: int(row[1]) for row in connection.execute(counted)}
             rows = connection.execute(query).all()
         found: dict[tuple[str, str], dict[str, tuple[int, int, int, int]]] = {}
         for name, kind, arm, count, judged, failed, too_late in rows:

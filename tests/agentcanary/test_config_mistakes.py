@@ -451,7 +451,7 @@ ONE_MISTAKE = {
         METRICS + "  - {name: error_rate, rollback_margin: 0.2}",
         (
             "canary.yaml:5: metrics[0].rollback_margin cannot be stated for the built-in 'error_rate', "
-            "only horizon, floor, early and on_fail can; write rollback.max_error_increase"
+            "only horizon, maturity, floor, early and on_fail can; write rollback.max_error_increase"
         ),
     ),
     "metric name that checks cannot read": (

@@ -17,6 +17,7 @@ ROUTES = [
     ("GET", "/rollouts/newest", "READ"),
     ("POST", "/rollouts/newest/rollback", "OPERATE"),
     ("POST", "/outcomes", "RECORD"),
+    ("PUT", "/outcomes/x/confirmation", "RECORD"),
     ("DELETE", "/outcomes/x", "RECORD"),
 ]
 ALLOWS = {"READ": {"READ"}, "OPERATE": {"READ", "OPERATE"}, "RECORD": {"RECORD"}}

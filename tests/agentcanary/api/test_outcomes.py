@@ -10,7 +10,7 @@ import pytest
 from agentcanary import Canary, Outcome
 from agentcanary.errors import StoreError
 
-from .conftest import Client, turn
+from .conftest import Client, begin, turn
 
 RATED = {"conversation_id": "c-1", "name": "satisfaction", "value": 4, "id": "r-1"}
 
@@ -192,3 +192,48 @@ async def test_a_value_that_is_not_sent_is_no_zero(canary: Canary, ask: Client, 
     assert (await ask("POST", "/outcomes", scope="RECORD", json=without)).status_code == 422
     assert (await ask("POST", "/outcomes", scope="RECORD", json={**RATED, "value": None})).status_code == 202
     assert [outcome.value for outcome in stored(canary)] == [None]
+
+
+UNSAFE = {"conversation_id": "c-1", "results": [{"flagged": True, "categories": {}, "category_scores": {}}]}
+
+
+async def test_a_classifiers_hit_stops_nothing_until_a_person_confirms_it(canary: Canary, ask: Client) -> None:
+    clock: Any = canary.clock
+    rollout = begin(canary)
+    canary.controller.tick()
+    canary.snapshots.poll()
+    clock.advance(60.0)
+    unit = next(unit for unit in map("c-{}".format, range(100)) if served_by_canary(canary, unit))
+    sent = {**UNSAFE, "id": "modr-1", "conversation_id": unit}
+    answer = await ask("POST", "/outcomes?shape=openai-moderation", scope="RECORD", json=sent)
+    assert answer.json()["accepted"] == 1
+    assert [outcome.confirmed for outcome in stored(canary, unit)] == [False]
+    assert canary.store.rollout(rollout).stopped_at is None
+    clock.advance(60.0)
+    path = "/outcomes/openai-moderation:modr-1:0/confirmation"
+    body = {"violation": True, "explanation": "I have read it"}
+    assert (await ask("PUT", path, scope="RECORD", json=body)).status_code == 200
+    (outcome,) = stored(canary, unit)
+    assert (outcome.confirmed, outcome.kind.value) == (True, "HUMAN")
+    assert outcome.explanation == "record_token: I have read it"
+    assert canary.store.rollout(rollout).stopped_at is not None
+    assert canary.view()[0].taken_back
+
+
+async def test_a_classifiers_hit_that_is_none_counts_as_none(canary: Canary, ask: Client, known: str) -> None:
+    clock: Any = canary.clock
+    await ask("POST", "/outcomes?shape=openai-moderation", scope="RECORD", json={**UNSAFE, "id": "modr-2"})
+    clock.advance(60.0)
+    path = "/outcomes/openai-moderation:modr-2:0/confirmation"
+    assert (await ask("PUT", path, scope="RECORD", json={"violation": False})).status_code == 200
+    assert [(outcome.value, outcome.confirmed) for outcome in stored(canary)] == [(0.0, False)]
+    assert (await ask("PUT", path, scope="RECORD", json={"violation": "no"})).status_code == 422
+    nobody = await ask("PUT", "/outcomes/none/confirmation", scope="RECORD", json={"violation": True})
+    assert nobody.status_code == 404
+
+
+def served_by_canary(canary: Canary, unit: str) -> bool:
+    with canary.conversation(unit) as turn:
+        on_canary = turn.version == "support-v2"
+    assert canary.recorder.flush_and_wait(5.0)
+    return on_canary
