@@ -29,7 +29,7 @@ from agentcanary_analysis.frame_columns import (
     find_columns,
     range_problem,
 )
-from agentcanary_analysis.histogram import GROWTH, INFINITE_BIN, LOWEST_BIN
+from agentcanary_analysis.histogram import GROWTH, INFINITE_BIN
 from agentcanary_analysis.metrics import Kind, Metric
 from agentcanary_analysis.resampling import with_bucket
 
@@ -39,7 +39,8 @@ Progress = Callable[[str], None]
 # Up to so many rows each cluster is counted by itself; beyond, clusters are taken together by resampling bucket.
 EXACT_CLUSTERS_UP_TO = 300_000
 _MOST_EPOCHS = 1000
-_OUT_OF_RANGE = 1e85
+# What lies outside has the lowest bin and the infinite one, as in ``bin_of``.
+_SMALLEST, _LARGEST = 1e-9, 1e87
 _SHOWN = 8
 
 
@@ -384,11 +385,9 @@ def _bins(rows: Frame, column: str, *, by_group: bool) -> Table:
     value = nw.col(f"value {column}")
     keys = [name for name in rows.collect_schema().names() if name.startswith("key")] + ["side", "slice"]
     keys += ["group"] if by_group else []
-    inside = (value > 1e-9) & (value < _OUT_OF_RANGE)
-    # Logarithms only of what has one: databases refuse the others.
-    number = (nw.when(inside).then(value).otherwise(nw.lit(1.0)).log() / math.log(GROWTH) - 1e-9).ceil()
-    number = nw.when(inside).then(number).when(value > 1.0).then(nw.lit(float(INFINITE_BIN)))
-    number = number.otherwise(nw.lit(float(LOWEST_BIN)))
+    # Logarithms only of what has one, and in one expression: databases evaluate every branch of a case.
+    inside = value.clip(_SMALLEST, _LARGEST)
+    number = (inside.log() / math.log(GROWTH) - 1e-9).ceil().clip(upper_bound=INFINITE_BIN)
     binned = rows.filter(~value.is_null()).with_columns(number.alias("bin"))
     return _table(binned.group_by(*keys, "bin").agg(nw.len().alias("rows")).collect())
 
