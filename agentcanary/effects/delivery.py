@@ -43,7 +43,7 @@ def deliver(
     """Try every effect that is due. A failure delays that effect only, and nothing that was decided.
 
     Messages are sent once or more, under the same id. Workers read a weight from the store, so that it needs no
-    delivery but to a mesh; there only the newest counts.
+    delivery but to a mesh; what is set there is the weight that holds now, however late an older one is tried again.
 
     Args:
         outbox: Where they wait.
@@ -56,14 +56,14 @@ def deliver(
     if not due:
         return
     rollouts = {rollout.id: rollout for rollout in outbox.rollouts(agent)}
-    weights = [pending for pending in due if pending.effect.kind is EffectKind.WEIGHT]
+    newest = max(rollouts.values(), key=lambda rollout: rollout.created_at, default=None)
     for pending in due:
         effect = pending.effect
         try:
             if effect.kind is EffectKind.NOTIFY:
                 notify(notification(effect, rollouts[pending.rollout], effect_id=pending.id, at=pending.created_at))
-            elif set_weight is not None and pending is weights[-1]:
-                set_weight(effect.weight)
+            elif set_weight is not None and newest is not None:
+                set_weight(newest.weight)
         except Exception as error:  # noqa: BLE001 (a notifier may be the user's; what failed is tried again)
             outbox.failed(pending.id, str(error) or type(error).__name__, next_attempt(pending.attempts + 1, now))
             told = effect.kind is EffectKind.NOTIFY

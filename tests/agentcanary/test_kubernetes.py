@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ from agentcanary.effects.kubernetes import MeshWeights
 from agentcanary.errors import ManifestError
 from agentcanary.manifests import Mesh, MeshApi, MeshMode, http_route, virtual_service
 from agentcanary.manifests.patching import weight_patch, weights_in
+from agentcanary.plan import Plan, Stage
 from agentcanary.rollout import Effect, EffectKind
+from agentcanary.state_machine import new_rollout
 from agentcanary.store import Pending
+from agentcanary_analysis.aggregates import Epoch
 
 ISTIO = Mesh(name="support", namespace="agents", service="support", mode=MeshMode.MESH, patch=True)
 GATEWAY = Mesh(
@@ -237,12 +241,15 @@ def test_a_resource_without_our_entry_is_left_alone() -> None:
 class Waiting:
     """An outbox in memory."""
 
-    def __init__(self, *weights: float) -> None:
+    def __init__(self, now: float, *weights: float) -> None:
+        plan = Plan(stages=(Stage(name="full", weight=1.0, duration=0.0),))
+        made = new_rollout("support", "v1", "v2", plan, now=0.0, new_salt=b"s" * 16)
+        self.rollout = replace(made, epochs=(Epoch(number=0, weight=now, stage=0),))
         self.waiting = [
             Pending(
                 id=str(number),
                 agent="support",
-                rollout="r-1",
+                rollout=self.rollout.id,
                 effect=Effect(kind=EffectKind.WEIGHT, event="weight", message="", weight=weight),
                 created_at=float(number),
                 attempts=0,
@@ -262,22 +269,23 @@ class Waiting:
         self.errors[effect_id] = error
 
     def rollouts(self, agent: str | None = None) -> list[Any]:
-        return []
+        return [self.rollout]
 
 
-def test_only_the_newest_weight_is_set_and_a_failure_is_tried_again() -> None:
-    outbox, set_to = Waiting(0.05, 0.15, 0.0), []
+def test_a_weight_that_failed_is_tried_again_and_never_sets_what_does_not_hold_any_more() -> None:
+    outbox, set_to = Waiting(0.0, 0.05, 0.0), []
 
     def set_weight(weight: float) -> None:
         set_to.append(weight)
         if len(set_to) == 1:
             raise ManifestError("the API server does not answer")
 
-    for _ in range(2):
-        deliver(outbox, lambda _: None, agent="support", now=1.0, set_weight=set_weight)
-    assert set_to == [0.0, 0.0]
-    assert outbox.errors == {"2": "the API server does not answer"}
+    deliver(outbox, lambda _: None, agent="support", now=1.0, set_weight=set_weight)
+    assert [pending.effect.weight for pending in outbox.waiting] == [0.05]
+    assert outbox.errors == {"0": "the API server does not answer"}
+    deliver(outbox, lambda _: None, agent="support", now=9.0, set_weight=set_weight)
     assert outbox.waiting == []
+    assert set_to == [0.0, 0.0, 0.0], "the canary was taken back meanwhile"
 
 
 @pytest.mark.needs("kubectl")
