@@ -41,6 +41,7 @@ from agentcanary.pins import PinKeeper
 from agentcanary.protocols import protocol_of
 from agentcanary.recorder import Recorder
 from agentcanary.security import Forcing, Guard, Pseudonyms, new_secret
+from agentcanary.segments import segment
 from agentcanary.settled import Settling
 from agentcanary.shared_secrets import shared_secrets
 from agentcanary.snapshot import SnapshotKeeper
@@ -388,9 +389,25 @@ class Canary:
         self.record(conversation_id, name, value, **details)  # type: ignore[arg-type] # checked by record itself
         if not self.disabled and not await asyncio.to_thread(self.recorder.flush_and_wait, _STORED_WITHIN):
             raise StoreError(
-                f"the store has not taken {name} of conversation {conversation_id!r} within {_STORED_WITHIN:g} s; "
-                "it is kept in the journal and follows"
+                f"the store has not taken {name} of the conversation within {_STORED_WITHIN:g} s; it is kept in the "
+                "journal and follows"
             )
+
+    def segment(self, conversation_id: str, **segments: str) -> None:
+        """Say to which segments a conversation belongs: ``canary.segment(id, language="de", tenant="acme")``.
+
+        Metrics are then reported for each segment too, beside the whole; nothing is decided by them. A conversation
+        is counted under what was known when it came of age; a name told twice counts with its later value.
+
+        Args:
+            conversation_id: The conversation.
+            **segments: Name and value of each; up to five names and twenty values of each are counted.
+
+        Raises:
+            ValueError: If a name or a value cannot be one.
+        """
+        for told in [segment(name, value) for name, value in segments.items()]:
+            self.record(conversation_id, told.outcome, 1.0)
 
     def dashboard(self) -> Starlette:
         """The pages and the JSON API as an ASGI application: ``app.mount("/canary", canary.dashboard())``.

@@ -182,7 +182,7 @@ class CanaryProvider(AbstractProvider):
             turn = current(canary.agent)
             if turn is not None and turn.unit == unit:
                 return turn
-            return self._assignment(unit, _user(evaluation_context))
+            return self._assignment(canary.store.alias(canary.agent, unit) or unit, _user(evaluation_context))
         except StoreError as error:
             canary.degraded("openfeature", error)
             return on_stable(canary.snapshots.view, "", Why.FALLBACK)
