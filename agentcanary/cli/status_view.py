@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from agentcanary.cli.output import Line, Pieces, columns
+from agentcanary.degraded import meaning
 from agentcanary.status.figures import ago, change, count, e_value, moment, span, value
 from agentcanary_analysis.metrics import Direction, Kind
 
@@ -225,15 +226,34 @@ def _facts(data: Data) -> Iterator[Shown]:
         f" ({tolerated}), {count(safety['stable'])} of stable, {count(safety['reports'])} reports received",
     )
     yield from _judges(data["judges"])
+    yield from _segments(data["segments"])
     workers = data["workers"]
-    broken = ", ".join(f"{kind} {count(number)}" for kind, number in workers["degraded"].items())
-    yield Line(("Workers", "bold"), f": {count(workers['alive'])} alive; degraded: {broken or 'never'}")
+    never = "" if workers["degraded"] else "; degraded: never"
+    yield Line(("Workers", "bold"), f": {count(workers['alive'])} alive{never}")
+    for kind, number in workers["degraded"].items():
+        yield Line((f"degraded: {kind} {count(number)}", "yellow"), f" ({meaning(kind)})", indent=2)
     for warning in data["warnings"]:
         yield Line(("Warning", "bold yellow"), f": {warning}")
     if data["audit"]:
         yield Line(("Audit", "bold"), ", the newest last")
         rows = [(moment(e["at"]), e["actor"], e["action"], f"{e['after']}: {e['reason']}") for e in data["audit"]]
         yield from columns(rows, indent=2)
+
+
+def _segments(groups: Iterable[Data]) -> Iterator[Shown]:
+    """Each segment's metrics; nothing is decided by them."""
+    for group in groups:
+        yield Line((f"By {group['name']}", "bold"), ", beside the whole; nothing is decided by it")
+        for one in group["rows"]:
+            yield Line(f"{one['value']}   {count(one['stable'])} stable, {count(one['canary'])} canary", indent=2)
+            for line in one["metrics"]:
+                yield Pieces(
+                    line["label"],
+                    f"stable {_arm(line, 'stable')}",
+                    f"canary {_arm(line, 'canary')}",
+                    f"change {change(_float(line['relative_change']))}{_interval(line['interval'])}",
+                    indent=6,
+                )
 
 
 def _judges(judges: Iterable[Data]) -> Iterator[Shown]:

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from agentcanary.config.words import label
-from agentcanary_analysis.evidence import ArmSummary, Evidence
+from agentcanary_analysis.evidence import ArmSummary, Evidence, Interval
 from agentcanary_analysis.metrics import Kind, Metric
 from agentcanary_analysis.verdict import CheckFinding
 
@@ -59,7 +59,7 @@ def evidence_data(
     """
     line, stable = evidence.boundary, evidence.stable
     at = None if stable is None or stable.value is None else line.at(stable.value)
-    interval, test = evidence.interval, evidence.test
+    test = evidence.test
     needs = None if over else evidence.needs
     # Without a value in both arms there is no test, though the engine's would have p = 1.
     compared = all(arm is not None and arm.observed for arm in (stable, evidence.canary))
@@ -76,17 +76,10 @@ def evidence_data(
             "direction": line.direction.value,
             "at": number(at),
         },
-        "stable": _arm(stable, metric),
-        "canary": _arm(evidence.canary, metric),
+        "stable": arm_data(stable, metric),
+        "canary": arm_data(evidence.canary, metric),
         "relative_change": number(evidence.relative_change),
-        "interval": None
-        if interval is None
-        else {
-            "low": number(interval.low),
-            "high": number(interval.high),
-            "level": interval.level,
-            "method": interval.method,
-        },
+        "interval": interval_data(interval),
         "test": None if test is None or not compared else {"name": test.name, "p_value": number(test.p_value)},
         "evidence": {
             "harm": e_data(evidence.log_e_harm, log_harm_needed),
@@ -96,6 +89,13 @@ def evidence_data(
         "needs_hours": None if needs is None or not per_hour else needs / per_hour,
         "notes": list(evidence.notes),
     }
+
+
+def _interval(interval: Interval | None) -> dict[str, Any] | None:
+    if interval is None:
+        return None
+    ends = {"low": number(interval.low), "high": number(interval.high)}
+    return {**ends, "level": interval.level, "method": interval.method}
 
 
 def check_data(
@@ -144,7 +144,20 @@ def _reason(reason: str, *, over: bool) -> str:
     return "" if over and reason.startswith("about ") else reason
 
 
-def _arm(arm: ArmSummary | None, metric: Metric) -> dict[str, Any] | None:
+def interval_data(interval: Interval | None) -> dict[str, Any] | None:
+    """An interval of the relative change."""
+    if interval is None:
+        return None
+    return {
+        "low": number(interval.low),
+        "high": number(interval.high),
+        "level": interval.level,
+        "method": interval.method,
+    }
+
+
+def arm_data(arm: ArmSummary | None, metric: Metric) -> dict[str, Any] | None:
+    """One arm of a metric."""
     if arm is None:
         return None
     data: dict[str, Any] = {"n": arm.units, "observed": arm.observed}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agentcanary.looking import findings_of
 from agentcanary.rollout import Phase, Rollout
+from agentcanary.segments import Segment
 from agentcanary.status.situation import Situation
 from agentcanary.store import DEAD_AFTER, ReportedArm, Store, Worker
 from agentcanary_analysis.aggregates import Aggregates, Arm
@@ -21,11 +22,13 @@ class Counted:
         aggregates: The counts.
         findings: What the evidence says.
         reported: What judges reported of each arm.
+        segments: What is counted of each segment.
     """
 
     aggregates: Aggregates
     findings: Findings
     reported: tuple[ReportedArm, ...]
+    segments: Mapping[Segment, Aggregates]
 
 
 def situation(
@@ -68,6 +71,7 @@ def situation(
         live=live(store, rollout, now),
         differences=tuple(differences(rollout)) if newest else (),
         reported=known.reported,
+        segments=known.segments,
     )
 
 
@@ -83,6 +87,7 @@ def counted(store: Store, rollout: Rollout) -> Counted:
         aggregates=found,
         findings=findings_of(rollout, found),
         reported=tuple(store.reported(rollout.agent, rollout.id, horizons)),
+        segments=store.segments(rollout),
     )
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, select
 
+from agentcanary.segments import PREFIX
 from agentcanary.store import turn_log
 from agentcanary.store.database import Database
 from agentcanary.store.schema import conversations, outcomes
@@ -63,7 +64,7 @@ _COLUMNS = tuple(conversations.c[name] for name in Member._fields)
 
 
 def members(database: Database, window: Window, names: set[str]) -> Iterator[tuple[Member, Conversation]]:
-    """The conversations of a window, with their outcomes of these names."""
+    """The conversations of a window, with their outcomes of these names, and their segments."""
     o, c = outcomes.c, conversations.c
     for part in _slices(database, window):
         reported: defaultdict[str, list[Reported]] = defaultdict(list)
@@ -72,7 +73,7 @@ def members(database: Database, window: Window, names: set[str]) -> Iterator[tup
             for unit, *values in connection.execute(
                 select(o.unit, o.name, o.value, o.at, o.confirmed)
                 .join(conversations, (c.agent == o.agent) & (c.unit == o.unit))
-                .where(part.where(), o.name.in_(names))
+                .where(part.where(), o.name.in_(names) | o.name.startswith(PREFIX))
             ):
                 reported[unit].append(Reported(*values))
         for row in rows:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, and_, select, update
 from agentcanary.assignment import Reason
 from agentcanary.errors import ConflictError, UnknownError
 from agentcanary.rollout import Rollout
+from agentcanary.segments import Room, counted_as, segments_of
 from agentcanary.store.cohorts import Window, assignments, members, newest
 from agentcanary.store.database import StorePart
 from agentcanary.store.ingest import stop_unsafe
@@ -27,6 +28,7 @@ from agentcanary.store.schema import (
     rollouts,
     watermarks,
 )
+from agentcanary.store.segments import counted_segments
 from agentcanary.store.values import Conversation, refuse_uncountable, value_of
 from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Tally
 from agentcanary_analysis.histogram import bin_of
@@ -54,16 +56,30 @@ class Counts:
         self.bins: Counter[tuple[str, int, str, int]] = Counter()
         self.began_before: list[str] = []
 
-    def add(self, metric: Metric, epoch: int, arm: str, bucket: int, conversation: Conversation) -> None:
-        """Add the value of one conversation."""
+    def add_all(
+        self, metrics: Sequence[Metric], epoch: int, arm: str, bucket: int, conversation: Conversation, room: Room
+    ) -> None:
+        """Add the values of one conversation, to the whole and to its segments."""
+        segments = room.of(segments_of((one.name, one.at) for one in conversation.reported))
+        for metric in metrics:
+            self.add(metric, epoch, arm, bucket, conversation)
+            for segment in segments:
+                # In one bucket: segments are only reported, nothing is resampled.
+                self.add(metric, epoch, arm, 0, conversation, name=counted_as(metric.name, segment))
+
+    def add(
+        self, metric: Metric, epoch: int, arm: str, bucket: int, conversation: Conversation, *, name: str = ""
+    ) -> None:
+        """Add the value of one conversation, under the metric's name or another one."""
+        name = name or metric.name
         value = value_of(metric, conversation)
-        sums = self.tallies[metric.name, epoch, arm, bucket]
+        sums = self.tallies[name, epoch, arm, bucket]
         sums[0] += 1
         if value is None:
             return
         number, size = value
         if metric.kind is Kind.QUANTILE:
-            self.bins[metric.name, epoch, arm, bin_of(number)] += 1
+            self.bins[name, epoch, arm, bin_of(number)] += 1
         # A turn that never ended has a bin, but nothing that could be added up.
         if math.isfinite(number):
             for position, summand in enumerate((1, number, number * number, size, size * size, number * size), 1):
@@ -101,6 +117,7 @@ class Counting(StorePart):
                 .values(admitted_until=until)
             )
             done = _watermarks(connection, rollout.id)
+            room = Room(counted_segments(connection, rollout.id))
         began = done.get(ASSIGNMENTS, -math.inf)
         if until <= began:
             return
@@ -118,8 +135,7 @@ class Counting(StorePart):
             window = Window(rollout.agent, rollout.id, since - horizon, until - horizon)
             for row, conversation in members(self._database, window, names):
                 if row.excluded is None and row.unit not in left_out:
-                    for metric in group:
-                        counts.add(metric, row.epoch, row.arm, row.bucket, conversation)
+                    counts.add_all(group, row.epoch, row.arm, row.bucket, conversation, room)
         with self._database.write() as connection:
             self._move_mark(connection, rollout.id, done.get(ASSIGNMENTS), until)
             self._store(connection, rollout, counts, [metric.name for metric in metrics], until)

@@ -25,6 +25,7 @@ from agentcanary.store.reported import ReportedOutcomes
 from agentcanary.store.retention import Retention
 from agentcanary.store.rollouts import Rollouts
 from agentcanary.store.schema import secrets
+from agentcanary.store.segments import Segments
 from agentcanary.store.tallies import aggregates
 from agentcanary.store.workers import Workers
 from agentcanary_analysis.aggregates import Aggregates
@@ -42,6 +43,7 @@ class Store(
     ReportedOutcomes,
     Outbox,
     Reading,
+    Segments,
     Leases,
     Workers,
 ):

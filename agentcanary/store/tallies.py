@@ -18,6 +18,7 @@ from agentcanary.store.schema import (
     rollouts,
     safety_reports,
 )
+from agentcanary.store.segments import OF_SEGMENTS
 from agentcanary_analysis.aggregates import Aggregates, Arm, Cell, Safety, Tally
 
 
@@ -41,12 +42,12 @@ def aggregates(database: Database, rollout: Rollout) -> Aggregates:
         reports = int(connection.scalar(summed) or 0)
         # Fetched at once, and a cell made once: there are thousands of rows, read at every look.
         cells: dict[tuple[str, int, str], dict[int, Tally]] = {}
-        for _, metric, epoch, arm, bucket, *sums in connection.execute(_of(counted_tallies, rollout)).all():
+        for _, metric, epoch, arm, bucket, *sums in connection.execute(_whole(counted_tallies, rollout)).all():
             cell = cells.get((metric, epoch, arm))
             if cell is None:
                 cell = cells[metric, epoch, arm] = tallies[Cell(metric, epoch, Arm(arm))] = {}
             cell[bucket] = Tally(*sums)
-        for _, metric, epoch, arm, number, n in connection.execute(_of(counted_histograms, rollout)).all():
+        for _, metric, epoch, arm, number, n in connection.execute(_whole(counted_histograms, rollout)).all():
             histograms.setdefault(Cell(metric, epoch, Arm(arm)), {})[number] = n
         for _, epoch, arm, reason, units in connection.execute(_of(counted_assignments, rollout)):
             if reason:
@@ -67,3 +68,8 @@ def aggregates(database: Database, rollout: Rollout) -> Aggregates:
 
 def _of(table: Any, rollout: Rollout) -> Any:
     return select(table).where(table.c.rollout == rollout.id)
+
+
+def _whole(table: Any, rollout: Rollout) -> Any:
+    """Without what is counted of segments."""
+    return _of(table, rollout).where(table.c.metric.not_like(OF_SEGMENTS))
