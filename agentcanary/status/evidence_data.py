@@ -79,7 +79,8 @@ def evidence_data(
         "stable": arm_data(stable, metric),
         "canary": arm_data(evidence.canary, metric),
         "relative_change": number(evidence.relative_change),
-        "interval": interval_data(interval),
+        "interval": interval_data(evidence.interval),
+        "anytime_interval": interval_data(evidence.anytime),
         "test": None if test is None or not compared else {"name": test.name, "p_value": number(test.p_value)},
         "evidence": {
             "harm": e_data(evidence.log_e_harm, log_harm_needed),
@@ -89,13 +90,6 @@ def evidence_data(
         "needs_hours": None if needs is None or not per_hour else needs / per_hour,
         "notes": list(evidence.notes),
     }
-
-
-def _interval(interval: Interval | None) -> dict[str, Any] | None:
-    if interval is None:
-        return None
-    ends = {"low": number(interval.low), "high": number(interval.high)}
-    return {**ends, "level": interval.level, "method": interval.method}
 
 
 def check_data(
