@@ -139,14 +139,21 @@ class Watch:
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on, and see what it says."""
         kind = message["type"]
-        if kind == "http.response.body" or kind == "websocket.send":
-            feed = self._feed
-            if feed is not None:
-                noticed = self._noticed(feed, message)
+        if kind == "http.response.body":
+            if self._feed is not None:
+                try:
+                    noticed = self._feed(message.get("body", b""), not message.get("more_body"))
+                except Exception as error:  # noqa: BLE001 (whatever we got wrong, the response is sent)
+                    noticed, self._feed = None, None
+                    self._sink.degraded("response", error)
                 if noticed is not None:
                     return self._act(noticed, message)
         elif kind == "http.response.start":
             return self._start(message)
+        elif kind == "websocket.send":
+            noticed = self._noticed(message)
+            if noticed is not None:
+                return self._act(noticed, message)
         elif kind == "websocket.accept":
             self._feed = FrameReader(self._watching.protocols(self._found.preset)).feed
         return self._turn.send(message)
@@ -177,13 +184,13 @@ class Watch:
             self._watching.turns.put(digest(self._name), _FAILED if failed else _FINE)
         return self.repeats and failed and before != _FAILED
 
-    def _noticed(self, feed: Callable[..., Noticed | None], message: Message) -> Noticed | None:
+    def _noticed(self, message: Message) -> Noticed | None:
+        if self._feed is None:
+            return None
         try:
-            if message["type"] == "websocket.send":
-                text = message.get("text")
-                return feed(text.encode("utf-8", "replace") if text is not None else bytes(message.get("bytes") or b""))
-            return feed(message.get("body", b""), last=not message.get("more_body"))
-        except Exception as error:  # noqa: BLE001 (whatever we got wrong, the response is sent)
+            text = message.get("text")
+            return self._feed(bytes(message.get("bytes") or b"") if text is None else text.encode("utf-8", "replace"))
+        except Exception as error:  # noqa: BLE001 (as above)
             self._feed = None
             self._sink.degraded("response", error)
             return None

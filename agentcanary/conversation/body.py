@@ -13,6 +13,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
 MAX_BODY = 1_048_576
+_new = tuple.__new__
+_OF_BODIES = frozenset({b"content-type", b"content-encoding", b"content-length"})
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
@@ -71,12 +73,13 @@ def announced(scope: Scope, media: frozenset[Media], *, max_body: int = MAX_BODY
         return None
     content, encoding, length = b"", b"", b""
     for name, value in scope["headers"]:
-        if name == b"content-type":
-            content = value
-        elif name == b"content-encoding":
-            encoding = value
-        elif name == b"content-length":
-            length = value
+        if name in _OF_BODIES:
+            if name == b"content-type":
+                content = value
+            elif name == b"content-length":
+                length = value
+            else:
+                encoding = value
     if not content or length == b"0":
         return None
     kind = Media.JSON if content == b"application/json" else _media(content)
@@ -108,14 +111,15 @@ async def read_body(scope: Scope, receive: Receive, media: frozenset[Media], *, 
         messages.append(message)
         if message["type"] != "http.request":
             return Read(None, Problem.DISCONNECTED, replay)
-        size += len(message.get("body", b""))
+        part = message.get("body", b"")
+        size += len(part)
         if size > max_body:
             return Read(None, Problem.BODY_TOO_LARGE, replay)
-        if not message.get("more_body", False):
+        if not message.get("more_body"):
             break
-    whole = message.get("body", b"") if len(messages) == 1 else b"".join(part.get("body", b"") for part in messages)
     # A server may deliver a bytearray or a memoryview.
-    return Read(Body(known[0], bytes(whole), known[1]), Problem.ABSENT, replay)
+    whole = bytes(part) if len(messages) == 1 else b"".join([read.get("body", b"") for read in messages])
+    return _new(Read, (_new(Body, (known[0], whole, known[1])), Problem.ABSENT, replay))
 
 
 class Replay:

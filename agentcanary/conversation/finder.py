@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -80,6 +81,7 @@ class Finder:
     first: Extractor = field(init=False, repr=False)
     _sources: tuple[tuple[Place, Preset | None, bool], ...] = field(init=False, repr=False)
     _media: frozenset[Media] = field(init=False, repr=False)
+    _turns: Mapping[Preset | None, tuple[Place, ...]] = field(init=False, repr=False)
     _json: JsonReader | None = field(init=False, repr=False)
     _frame: JsonReader | None = field(init=False, repr=False)
 
@@ -100,6 +102,7 @@ class Finder:
         put = object.__setattr__
         put(self, "first", first)
         put(self, "_sources", tuple(sources))
+        put(self, "_turns", {None: self.turn, **{preset: (*self.turn, *preset.turn) for preset in self.presets}})
         put(self, "_media", media_of(places) | ({Media.JSON} if asks else frozenset()))
         put(self, "_json", JsonReader(fields) if fields else None)
         put(self, "_frame", JsonReader(frames) if frames else None)
@@ -117,10 +120,13 @@ class Finder:
         """
         search = _Search(self, receive)
         if document is not None:
-            search.take(document)
+            search.take(document, Problem.ABSENT, receive)
         for place, preset, reads_head in self._sources:
             if not (reads_head or search.ready):
-                await search.read(scope, send)
+                if scope["type"] == "http":
+                    search.take(*await read_body(scope, receive, self._media, max_body=self.max_body))
+                else:
+                    await search.read_frame(scope, send)
             unit = search.look(place, scope)
             if unit is None:
                 continue
@@ -131,8 +137,8 @@ class Finder:
             search.refuse(Problem.TOO_LONG)
         for preset in self.presets:
             if preset.made and search.problem is Problem.ABSENT:
-                if preset.asks and not search.ready:
-                    await search.read(scope, send)
+                if preset.asks and not search.ready and scope["type"] == "http":
+                    search.take(*await read_body(scope, receive, self._media, max_body=self.max_body))
                 if search.begins(preset, scope):
                     return search.found(scope, None, preset)
         return search.found(scope, None, None)
@@ -155,10 +161,11 @@ class Finder:
         """
         if body.media is not Media.JSON:
             return Known(form=body)
-        return _NOTHING if self._json is None else Known(json=self._json.read(body.content))
+        return _NOTHING if self._json is None else _new(Known, (self._json.read(body.content), None, None))
 
 
 _NOTHING = Known()
+_new = tuple.__new__
 
 
 class _Search:
@@ -176,35 +183,29 @@ class _Search:
         self.problem = Problem.ABSENT
         self.ready = False
 
-    async def read(self, scope: Scope, send: Send | None) -> None:
-        """Read what the places need besides the head."""
+    async def read_frame(self, scope: Scope, send: Send | None) -> None:
+        """Read the first frame, where a place needs it."""
         self.ready = True
         finder = self._finder
-        if scope["type"] == "websocket":
-            if finder._frame is None or send is None:
-                return
-            text, problem, self.receive, self._send = await read_first_frame(
-                scope, self.receive, send, max_bytes=finder.max_body
-            )
-            if text is None:
-                self.refuse(problem)
-                return
-            try:
-                self._known = Known(frame=finder._frame.read(text))
-            except UnusableIdError as unusable:
-                self.refuse(unusable.problem)
+        if finder._frame is None or send is None:
             return
-        if not finder._media:
-            return
-        self.body, problem, self.receive = await read_body(scope, self.receive, finder._media, max_body=finder.max_body)
-        if self.body is None:
+        text, problem, self.receive, self._send = await read_first_frame(
+            scope, self.receive, send, max_bytes=finder.max_body
+        )
+        if text is None:
             self.refuse(problem)
-        else:
-            self.take(self.body)
+            return
+        try:
+            self._known = Known(frame=finder._frame.read(text))
+        except UnusableIdError as unusable:
+            self.refuse(unusable.problem)
 
-    def take(self, body: Body) -> None:
-        """Read what a body says."""
-        self.ready, self.body = True, body
+    def take(self, body: Body | None, problem: Problem, receive: Receive) -> None:
+        """Read what a body says, or note why there is none."""
+        self.ready, self.body, self.receive = True, body, receive
+        if body is None:
+            self.refuse(problem)
+            return
         try:
             self._known = self._finder.known(body)
         except UnusableIdError as unusable:
@@ -235,21 +236,22 @@ class _Search:
 
     def found(self, scope: Scope, unit: str | None, preset: Preset | None) -> Found:
         """What the search gave."""
-        turn, stated = None, list[tuple[str, float]]()
+        turn: str | None = None
+        stated: tuple[tuple[str, float], ...] = ()
+        known = self._known
         try:
-            for place in self._finder.turn if preset is None else (*self._finder.turn, *preset.turn):
-                turn = look(place, scope, self._known)
+            for place in self._finder._turns[preset]:
+                turn = look(place, scope, known)
                 if turn is not None:
                     break
-            if preset is not None and self._known.json is not None:
-                for signal in preset.signals:
-                    value = signal.find(self._known.json)
-                    if value is not None:
-                        stated.append((signal.name, value))
+            if preset is not None and preset.signals and known.json is not None:
+                signals = [(signal.name, signal.find(known.json)) for signal in preset.signals]
+                stated = tuple((name, value) for name, value in signals if value is not None)
         except UnusableIdError:
             # A turn that cannot be named is as good as one without a name.
             turn = None
-        return Found(unit, self.problem, self.receive, self.body, self.error, preset, turn, tuple(stated), self._send)
+        problem, error, send = self.problem, self.error, self._send
+        return _new(Found, (unit, problem, self.receive, self.body, error, preset, turn, stated, send))
 
 
 def _reads_head(place: Place) -> bool:

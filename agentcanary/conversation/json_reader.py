@@ -19,6 +19,7 @@ import msgspec
 from agentcanary.conversation.identity import MAX_LENGTH, Problem, UnusableIdError, checked_json
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_value = msgspec.json.Decoder().decode
 # No writer escapes letters, digits, - or _: a key that is written so is meant to be overlooked.
 _ESCAPED_LETTER = re.compile(rb"\\u00(?:[46][1-9a-fA-F]|[57][0-9aA]|5[fF]|2[dD]|3[0-9])").search
 
@@ -57,7 +58,7 @@ class JsonField:
         """
         value = document
         for key in self.keys:
-            if not isinstance(value, dict):
+            if type(value) is not dict:
                 return None
             value = value.get(key)
             if value is _DISAGREE:
@@ -90,7 +91,7 @@ class JsonReader:
         paths = {place.keys for place in fields}
         self._top = tuple(sorted({keys[0] for keys in paths}))
         self._flat = all(len(keys) == 1 for keys in paths)
-        self._last = tuple(sorted({json.dumps(keys[-1], ensure_ascii=False).encode() for keys in paths}))
+        self._paths = tuple((keys, json.dumps(keys[-1], ensure_ascii=False).encode()) for keys in sorted(paths))
         self._picked = msgspec.json.Decoder(_shape(frozenset(paths))).decode
 
     def read(self, text: bytes) -> object:
@@ -108,30 +109,44 @@ class JsonReader:
     def _flatly(self, text: bytes) -> object:
         """The document by its members, or None when one of them may be there twice."""
         members = _members(text)
-        # Whatever was written twice, or with escapes, is missing in what the members add up to.
-        if text.startswith(b": ", text.find(b":")):
-            again = b", ".join([b'"%b": %b' % (key.encode(), raw) for key, raw in members.items()])
-        else:
-            again = b",".join([b'"%b":%b' % (key.encode(), raw) for key, raw in members.items()])
-        if len(again) + 2 != len(text) or not text.startswith(again, 1):
+        if not _add_up(members, text):
             return None
-        _check_encoding(text)
-        return {key: _loaded(members[key]) for key in self._top if key in members}
+        if not text.isascii():
+            _check_encoding(text)
+        return {key: _value(members[key]) for key in self._top if key in members}
 
     def _deeply(self, text: bytes) -> object:
         """The document by the shape of what is asked for, or None when a key may be there twice."""
         document: object = self._picked(text)
         _check_encoding(text)
-        for key in self._last:
-            if text.count(key) > 1:
+        for keys, quoted in self._paths:
+            # A key that is nowhere to be found is not there twice either.
+            twice = text.count(quoted) > 1 and _at(document, keys) is not None
+            if twice and (len(keys) > 1 or not _add_up(_members(text), text)):
                 return None
         if b"\\" in text and _ESCAPED_LETTER(text):
             return None
         return document
 
 
-def _loaded(raw: msgspec.Raw) -> object:
-    return msgspec.json.decode(raw)
+def _add_up(members: dict[str, msgspec.Raw], text: bytes) -> bool:
+    """True when a document holds each of its members once: whatever was written twice, or a key with escapes, is more
+    than the members add up to.
+    """  # noqa: D205 (one sentence)
+    size = len("".join(members)) + len(b"".join(members.values()))
+    # Two quotes, a colon and a comma each, one comma less, two braces: there is no shorter way to write them.
+    if size + 4 * len(members) + 1 == len(text):
+        return True
+    if not text.startswith(b": ", text.find(b":")):
+        return False
+    again = b", ".join([b'"%b": %b' % (key.encode(), raw) for key, raw in members.items()])
+    return len(again) + 2 == len(text) and text.startswith(again, 1)
+
+
+def _at(document: object, keys: tuple[str, ...]) -> object:
+    for key in keys:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
 
 
 def _check_encoding(text: bytes) -> None:

@@ -46,9 +46,9 @@ class Signal:
         return self.values.get(value) if isinstance(value, str) else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Preset:
-    """What is known of a framework's requests.
+    """What is known of a framework's requests. Each is one object, equal to itself only.
 
     Attributes:
         name: As in a configuration.

@@ -98,7 +98,7 @@ class EventReader(_Reader):
         self._end = b""
         self._skips = False
 
-    def feed(self, chunk: bytes, *, last: bool = False) -> Noticed | None:  # noqa: ARG002 (as of all readers)
+    def feed(self, chunk: bytes, last: bool = False) -> Noticed | None:  # noqa: ARG002 (as of all readers)
         """What the events say that are complete with this chunk; None for nothing.
 
         Args:
@@ -167,7 +167,7 @@ class BodyReader(_Reader):
         self._size = 0
         self._length = length
 
-    def feed(self, chunk: bytes, *, last: bool = False) -> Noticed | None:
+    def feed(self, chunk: bytes, last: bool = False) -> Noticed | None:
         """What the body says, with its last bytes; None before, and for nothing.
 
         Args:
