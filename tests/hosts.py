@@ -45,7 +45,7 @@ class Host:
         command = [sys.executable, "-m", "uvicorn", "agent_app:app", "--host", "127.0.0.1", "--port", str(self.port)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--workers", str(self.workers), "--log-level", "warning"],
+                [*command, "--workers", str(self.workers), "--log-level", "warning", "--timeout-keep-alive", "60"],
                 env={**os.environ, "CANARY_YAML": str(self._config), "PYTHONPATH": str(APP)},
                 stdout=log,
                 stderr=log,

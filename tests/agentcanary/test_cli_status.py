@@ -254,7 +254,10 @@ def test_degraded_modes_of_the_workers_are_added_up() -> None:
         "configurations": 1,
         "degraded": {"pin_lookup": 5, "snapshot": 1},
     }
-    assert "2 alive; degraded: pin_lookup 5, snapshot 1" in text_of(situation)
+    shown = text_of(situation)
+    assert ": 2 alive\n" in shown
+    assert "degraded: pin_lookup 5 (a pin was not found in time" in shown
+    assert "degraded: snapshot 1 (the rollout could not be read" in shown
 
 
 def test_workers_of_different_configurations_are_a_warning() -> None:
