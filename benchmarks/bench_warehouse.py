@@ -3,7 +3,7 @@
 Six metrics, clusters by user, p95. Every variant runs in a process of its own, so that memory is told apart, and all of
 them in every round, in changing order. The table is made by a seeded query into a temporary folder and deleted.
 
-    python benchmarks/bench_warehouse.py [--rows 10000000] [--rounds 3]
+    PYTHONPATH=. python benchmarks/bench_warehouse.py [--rows 10000000] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from interleaved import keep
+from benchmarks.interleaved import keep
 
 MOST_SECONDS, MOST_MEGABYTES = 4.0, 600.0
 PROPORTIONS_AND_MEANS = ("error", "completed", "safety_violations", "satisfaction", "cost_usd")

@@ -163,10 +163,10 @@ def count_frame(
     kept = {metric.name: metric for metric in metrics if metric.name in where.values}
     tell("reading")
     cuts = _cuts(lazy, where, slices, complete=needs_times)
-    group, lazy = _group(lazy, where)
-    keyed = _keyed(lazy, where, stable, canary, group, cuts)
+    group, lazy = grouped_rows(lazy, where)
+    keyed = keyed_rows(lazy, where, stable, canary, group, cuts)
     tell("counting")
-    sums = _sums(keyed, where, kept, whole)
+    sums = _table(sums_query(keyed, where, kept, whole))
     problems = _problems(sums, where, kept)
     if problems:
         raise TableError("; ".join(problems))
@@ -174,7 +174,7 @@ def count_frame(
     tell("histograms")
     counted_rows = keyed.filter(nw.col("side").is_in([int(Side.STABLE), int(Side.CANARY)]))
     bins = {
-        name: _bins(counted_rows, where.values[name], by_group=cluster is not None)
+        name: _table(bins_query(counted_rows, where.values[name], by_group=cluster is not None))
         for name, metric in kept.items()
         if metric.kind is Kind.QUANTILE
     }
@@ -302,8 +302,13 @@ def _seconds(moment: Any) -> float:
     return float(moment)
 
 
-def _group(lazy: Frame, where: Columns) -> tuple[str, Frame]:
-    """The column by which rows are taken together: the cluster itself where there are few rows, else the bucket."""
+def grouped_rows(lazy: Frame, where: Columns) -> tuple[str, Frame]:
+    """By which column rows are taken together, and the table with it: clusters if rows are few, else buckets.
+
+    Args:
+        lazy: The table.
+        where: Its columns.
+    """
     if where.cluster is not None:
         rows = int(_rows(lazy.select(nw.len().alias("n")).collect())[0]["n"])
         if rows <= EXACT_CLUSTERS_UP_TO:
@@ -316,8 +321,17 @@ def _group(lazy: Frame, where: Columns) -> tuple[str, Frame]:
     return "our bucket", lazy.with_columns(nw.lit(0).alias("our bucket"))
 
 
-def _keyed(lazy: Frame, where: Columns, stable: str, canary: str, group: str, cuts: Sequence[Any]) -> Frame:
-    """The rows with what they are counted under: side, epoch, slice and group."""
+def keyed_rows(lazy: Frame, where: Columns, stable: str, canary: str, group: str, cuts: Sequence[Any]) -> Frame:
+    """The rows with what they are counted under: side, epoch, slice and group.
+
+    Args:
+        lazy: The table.
+        where: Its columns.
+        stable: Name of the stable version.
+        canary: Name of the canary version.
+        group: Column by which rows are taken together.
+        cuts: Times at which slices begin, the first left out.
+    """
     version = nw.col(where.version)
     text = version.cast(nw.String)
     # A number, not a text: it is made for every row and grouped by.
@@ -353,8 +367,15 @@ def _epoch_columns(where: Columns) -> list[str]:
     return [name for name in (where.epoch, where.weight, *where.strata) if name is not None]
 
 
-def _sums(keyed: Frame, where: Columns, metrics: Mapping[str, Metric], whole: Collection[str]) -> Table:
-    """Per key the rows, and per metric how many have a value, their sums and extremes."""
+def sums_query(keyed: Frame, where: Columns, metrics: Mapping[str, Metric], whole: Collection[str]) -> Frame:
+    """Per key the rows, and per metric how many have a value, their sums and extremes.
+
+    Args:
+        keyed: Of ``keyed_rows``.
+        where: Its columns.
+        metrics: By name.
+        whole: Columns that hold whole numbers only.
+    """
     squares = {}
     for name, metric in metrics.items():
         column = where.values[name]
@@ -377,11 +398,17 @@ def _sums(keyed: Frame, where: Columns, metrics: Mapping[str, Metric], whole: Co
             asked.append(nw.col(f"squares {name}").sum().alias(f"squares {name}"))
     there = keyed.collect_schema().names()
     keys = [name for name in there if name in ("side", "why", "slice", "group") or name.startswith("key")]
-    return _table(keyed.group_by(*keys).agg(*asked).collect())
+    return keyed.group_by(*keys).agg(*asked)
 
 
-def _bins(rows: Frame, column: str, *, by_group: bool) -> Table:
-    """Per key and histogram bin the number of rows; the bins are those of ``histogram.bin_of``."""
+def bins_query(rows: Frame, column: str, *, by_group: bool) -> Frame:
+    """Per key and histogram bin the number of rows; the bins are those of ``histogram.bin_of``.
+
+    Args:
+        rows: Of ``keyed_rows``.
+        column: Of the values.
+        by_group: Keep the groups apart.
+    """
     value = nw.col(f"value {column}")
     keys = [name for name in rows.collect_schema().names() if name.startswith("key")] + ["side", "slice"]
     keys += ["group"] if by_group else []
@@ -389,10 +416,11 @@ def _bins(rows: Frame, column: str, *, by_group: bool) -> Table:
     inside = value.clip(_SMALLEST, _LARGEST)
     number = (inside.log() / math.log(GROWTH) - 1e-9).ceil().clip(upper_bound=INFINITE_BIN)
     binned = rows.filter(~value.is_null()).with_columns(number.alias("bin"))
-    return _table(binned.group_by(*keys, "bin").agg(nw.len().alias("rows")).collect())
+    return binned.group_by(*keys, "bin").agg(nw.len().alias("rows"))
 
 
-def _table(frame: nw.DataFrame[Any]) -> Table:
+def _table(query: Frame) -> Table:
+    frame = query.collect()
     return {name: frame.get_column(name).to_numpy() for name in frame.columns}
 
 
