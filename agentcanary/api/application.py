@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from agentcanary.api.gates import GateRoutes
 from agentcanary.api.host import Desk, Host
 from agentcanary.api.outcomes import OutcomeRoutes
 from agentcanary.api.problems import Problem, problem_of
@@ -26,11 +27,13 @@ def routes(host: Host) -> list[BaseRoute]:
         host: The ``Canary``.
     """
     desk = Desk()
-    outcomes, rollouts = OutcomeRoutes(host, desk), RolloutRoutes(host, desk)
+    outcomes, rollouts, gates = OutcomeRoutes(host, desk), RolloutRoutes(host, desk), GateRoutes(host, desk)
     return [
         Route("/outcomes", outcomes.add, methods=["POST"]),
         Route("/outcomes/{outcome:path}/confirmation", outcomes.confirm, methods=["PUT"]),
         Route("/outcomes/{outcome:path}", outcomes.delete, methods=["DELETE"]),
+        Route("/gates/argo", gates.argo, methods=["GET"]),
+        Route("/gates/flagger/{hook}", gates.flagger, methods=["POST"]),
         Route("/rollouts", rollouts.all, methods=["GET"]),
         Route("/rollouts/{rollout}", rollouts.one, methods=["GET"]),
         Route("/rollouts/{rollout}/{action}", rollouts.act, methods=["POST"]),
