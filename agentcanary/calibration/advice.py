@@ -165,7 +165,8 @@ def alpha_advice(plan: Plan, harmless: Runs, rate: Rate, twice_as_bad: Mapping[s
     )  # fmt: skip
     if rate.low > plan.alpha:
         reached = float(np.quantile(harmless.log_e, 1 - plan.alpha, method="higher"))
-        recommended = float(f"{min(plan.alpha, np.exp(-reached)):.1g}")
+        # Rounded down: with a larger budget the replay with this very e-value would be rolled back too.
+        recommended = _rounded_down(min(plan.alpha, float(np.exp(-reached))) * (1 - 1e-9))
         reason = (
             f"{rate.share:.1%} of the harmless replays were rolled back ({rate.low:.1%} to {rate.high:.1%}), more than "
             f"the budget of {plan.alpha:.0%}: conversations are not independent draws here; with this one it is kept"
@@ -246,6 +247,12 @@ def too_short(design: Design, days: float, per_hour: float) -> tuple[str, ...]:
             f"A replay has about {per_hour * design.span / HOUR:.0f} conversations: only very large differences show."
         )
     return tuple(found)
+
+
+def _rounded_down(number: float) -> float:
+    """One digit that counts, never more than the number."""
+    digit = 10.0 ** np.floor(np.log10(number))
+    return float(f"{np.floor(number / digit) * digit:.1g}")
 
 
 def _rate(happened: BoolArray, block: IntArray) -> Rate | None:

@@ -122,9 +122,12 @@ def history_of(
     rows, times = rows.iloc[order], times[order]
     if not times[-1] > times[0]:
         raise HistoryError("all conversations of the history began at the same moment; nothing can be replayed")
+    unnamed = int(rows[column("conversation_id")].isna().sum())
+    if unnamed:
+        raise HistoryError(f"{column('conversation_id')} is missing in {unnamed} of {len(rows)} rows; leave them out")
     units = tuple(rows[column("conversation_id")].astype(str))
     _refuse_repeated(units)
-    users = tuple(rows[column("user_id")].astype(str)) if column("user_id") in rows.columns else None
+    users = _users(rows[column("user_id")], units) if column("user_id") in rows.columns else None
     if sticky_by == "user" and users is None:
         raise HistoryError("the plan is sticky_by: user, but the history has no column 'user_id'")
     values: dict[str, FloatArray] = {}
@@ -215,6 +218,14 @@ def _times(column: pd.Series[Any]) -> FloatArray:
     if bad.any():
         raise HistoryError(f"started_at is missing in {int(bad.sum())} of {len(seconds)} rows; leave those rows out")
     return np.asarray(seconds, dtype=np.float64)
+
+
+def _users(column: pd.Series[Any], units: Sequence[str]) -> tuple[str, ...] | None:
+    """The user of each conversation; one that nobody knows is a user of its own. None where nobody is known."""
+    known = column.notna()
+    if not known.any():
+        return None
+    return tuple(str(user) if there else f"\0{unit}" for user, there, unit in zip(column, known, units, strict=True))
 
 
 def _refuse_repeated(units: Sequence[str]) -> None:

@@ -34,8 +34,8 @@ def calibrate(
         str,
         typer.Argument(
             metavar="HISTORY",
-            help="Past conversations: a csv, csv.gz or parquet file with conversation_id and started_at, or the URL "
-            "of a store, which recorded them.",
+            help="Past conversations: csv, csv.gz, parquet or spans (OTLP JSON lines), with conversation_id and "
+            "started_at, or the URL of a store, which recorded them.",
         ),
     ],
     plan: Annotated[
@@ -110,48 +110,37 @@ def calibrate(
         show(["Write a plan with the recommended values with --output FILE."])
 
 
-def read_history(history: str, config: Config, *, version: str) -> pd.DataFrame:
-    """The conversations of a file or a store.
+def read_history(history: str, config: Config, *, version: str) -> Any:
+    """The conversations of a file or a store, as a frame.
 
     Raises:
-        HistoryError: If the file cannot be read.
-        StoreError: If the store cannot.
+        HistoryError: If the file cannot be read, or the store has recorded nothing.
+        StoreError: If the store cannot be read.
     """
-    import pandas as pd
-
     from agentcanary.calibration import HistoryError
+    from agentcanary_analysis.frame_columns import TableError
+    from agentcanary_analysis.table_files import read_table
 
     if "://" in history:
         return _from_store(history, config, version=version)
-    path = Path(history)
-    name = path.name.lower()
     try:
-        if name.endswith((".parquet", ".pq")):
-            return pd.read_parquet(path)
-        if name.endswith((".csv", ".csv.gz")):
-            return pd.read_csv(path, dtype={"conversation_id": str, "user_id": str, "version": str})
-    except FileNotFoundError:
-        raise HistoryError("there is no such file") from None
-    except OSError as error:
-        raise HistoryError(f"cannot be read: {error.strerror or error}") from None
-    except ImportError:
-        raise HistoryError("Parquet needs pyarrow: pip install 'agentcanary[warehouse]'") from None
-    except ValueError as error:
-        raise HistoryError(f"cannot be read: {error}") from None
-    raise HistoryError("must be a csv, csv.gz or parquet file, or the URL of a store")
+        return read_table(history)
+    except TableError as error:
+        raise HistoryError(str(error).removeprefix(f"{history}: ")) from None
 
 
 def _from_store(url: str, config: Config, *, version: str) -> pd.DataFrame:
     import pandas as pd
 
     from agentcanary.calibration import HistoryError
+    from agentcanary.cli.program_logs import log_to_stderr
+    from agentcanary.cli.seat import existing_store
     from agentcanary.store.database import Database
     from agentcanary.store.recorded import Recorded
     from agentcanary_analysis.metrics import Kind
 
-    file = url.removeprefix("sqlite:///") if url.startswith("sqlite:///") else None
-    if file is not None and not Path(file).exists():
-        raise HistoryError("there is no such store")
+    log_to_stderr()
+    existing_store(url).close()
     metrics = [metric for metric in config.plan.metrics if metric.kind is not Kind.RATIO]
     oldest = max(metric.horizon for metric in metrics)
     database = Database(url)
@@ -164,12 +153,15 @@ def _from_store(url: str, config: Config, *, version: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _version(frame: pd.DataFrame, columns: dict[str, str], asked: str | None, stable: str) -> str | None:
+def _version(frame: Any, columns: dict[str, str], asked: str | None, stable: str) -> str | None:
     """The version to replay: the one asked for, else the plan's stable one where the history holds several."""
+    import narwhals as nw
+
     column = columns.get("version", "version")
-    if asked is not None or column not in frame.columns:
+    found = nw.from_native(frame).lazy()
+    if asked is not None or column not in found.collect_schema().names():
         return asked
-    return stable if frame[column].nunique() > 1 else None
+    return stable if len(found.select(column).unique().collect()) > 1 else None
 
 
 def _with_progress(work: Any) -> Calibration:

@@ -62,8 +62,8 @@ def test_json_is_data_only_and_the_same_again(folder: Path) -> None:
     ("arguments", "code", "message"),
     [
         (("absent.csv",), 2, "absent.csv: there is no such file"),
-        (("canary.yaml",), 2, "must be a csv, csv.gz or parquet file, or the URL of a store"),
-        (("sqlite:///absent.sqlite3",), 2, "there is no such store"),
+        (("canary.yaml",), 2, "files are read by their ending: .csv, .csv.gz, .parquet"),
+        (("sqlite:///absent.sqlite3",), 1, "absent.sqlite3"),
         (("history.csv.gz", "--plan", "absent.yaml"), 2, "there is no such file; write one with: agentcanary init"),
         (("history.csv.gz", "--version", "v9"), 2, "no conversation of 'v9', only of support-v1"),
         (("history.csv.gz", "--column", "error"), 2, "--column must be NAME=COLUMN"),

@@ -10,13 +10,13 @@ from scipy.stats import binom
 
 import agentcanary
 from agentcanary.calibration import Calibration, HistoryError, calibrate
-from agentcanary.calibration.advice import best_shares, caught_with, too_short
+from agentcanary.calibration.advice import alpha_advice, best_shares, caught_with, too_short
 from agentcanary.calibration.design import design_of
 from agentcanary.calibration.history import history_of
 from agentcanary.calibration.injection import Harm
 from agentcanary.calibration.rates import rate_of
 from agentcanary.calibration.replayed import past_of, stretch_of
-from agentcanary.calibration.runs import run
+from agentcanary.calibration.runs import Runs, run
 from agentcanary.calibration.work import Task, split_z
 from agentcanary.calibration.workers import all_chunks
 from agentcanary.config import parse_config
@@ -310,6 +310,30 @@ def test_the_exact_interval_covers_replays_and_the_other_one_blocks() -> None:
     assert found.between_low == 0
     assert found.between_high == pytest.approx(0.2 + 3.182446 * 0.4 / 2, abs=1e-6)
     assert found.few_blocks
+
+
+def test_a_budget_that_is_not_kept_is_lowered_to_where_it_is(plan: Plan) -> None:
+    log_e = np.linspace(0, 6, 100)  # e-values up to 400: 20 and more in half of the replays
+    nothing = np.full(100, np.nan)
+    runs = Runs(
+        block=np.zeros(100, dtype=np.int64),
+        end=np.where(log_e >= np.log(20), "rolled_back", "promoted"),
+        cause=np.where(log_e >= np.log(20), "harm", ""),
+        guilty=np.zeros(100, dtype=np.int64),
+        hours=nothing,
+        entered=nothing[:, None],
+        safe=nothing[:, None],
+        log_e=log_e,
+        log_e_alone=log_e[:, None],
+        naive=np.zeros(100, dtype=np.bool_),
+    )
+    rate = rate_of(runs.rolled_back, runs.block)
+    advice = alpha_advice(plan, runs, rate, {})
+    assert advice.recommended < plan.alpha
+    assert (log_e >= -np.log(advice.recommended)).mean() <= plan.alpha
+    assert "more than the budget of 5%" in advice.reason
+    kept = alpha_advice(plan, runs, rate_of(np.zeros(100, dtype=np.bool_), runs.block), {})
+    assert kept.recommended == plan.alpha
 
 
 def test_the_budget_is_shared_so_that_the_hardest_metric_is_caught_most_often() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -16,7 +17,8 @@ SMALL = frame(days=3, per_hour=10)
 
 def test_the_same_rows_make_the_same_history_whatever_the_frame() -> None:
     wanted = history_of(SMALL, BUILT_IN)
-    for native in (pl.from_pandas(SMALL), pl.from_pandas(SMALL).lazy(), pa.Table.from_pandas(SMALL)):
+    arrow = pa.Table.from_pandas(SMALL)
+    for native in (pl.from_pandas(SMALL), pl.from_pandas(SMALL).lazy(), arrow, duckdb.sql("SELECT * FROM arrow")):
         found = history_of(native, BUILT_IN)
         np.testing.assert_allclose(found.times, wanted.times, rtol=0, atol=1e-6)
         assert found.units == wanted.units
@@ -42,6 +44,13 @@ def test_times_may_be_seconds_texts_or_naive_and_mean_utc() -> None:
         history_of(SMALL.assign(started_at=seconds * 1000), BUILT_IN)
 
 
+def test_users_that_nobody_knows_are_users_of_their_own() -> None:
+    some = history_of(SMALL.assign(user_id=SMALL["user_id"].where(SMALL.index % 2 == 0)), BUILT_IN)
+    assert some.users is not None
+    assert len(set(some.users[1::2])) == len(some.users[1::2])
+    assert history_of(SMALL.assign(user_id=None), BUILT_IN).users is None
+
+
 def test_columns_of_other_names_and_metrics_of_ones_own_are_read() -> None:
     cost = Metric(name="cost", kind=Kind.MEAN, direction=Direction.UP_IS_WORSE, outcome="dollars")
     renamed = SMALL.rename(columns={"conversation_id": "session", "error": "failed"}).assign(dollars=0.5)
@@ -59,6 +68,10 @@ def test_columns_of_other_names_and_metrics_of_ones_own_are_read() -> None:
         (lambda f: f.assign(started_at=pd.Timestamp(START, unit="s", tz="UTC")), "at the same moment"),
         (lambda f: f.assign(started_at="yesterday, I think"), "started_at cannot be read as a time"),
         (lambda f: f.assign(started_at=f["started_at"].where(f.index > 4)), "started_at is missing in 5 of"),
+        (
+            lambda f: f.assign(conversation_id=f["conversation_id"].where(f.index > 2)),
+            "conversation_id is missing in 3",
+        ),
         (lambda f: pd.concat([f, f.head(2)]), "2 rows repeat a conversation, such as 'c0'"),
         (lambda f: f.assign(error=2), "column 'error' of error_rate must be 0 or 1, got 2"),
         (lambda f: f.assign(latency_s=-1.5), "'latency_s' of p95_latency must be 0 or more, got -1.5"),
