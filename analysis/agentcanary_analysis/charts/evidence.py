@@ -74,7 +74,10 @@ def _layers(
         else alt.X("at:Q", scale=alt.Scale(zero=True, nice=False), axis=counts("Conversations counted, both arms"))
     )
     levels = [row[key] for row in rows for key in ("level", "boundary")]
-    domain = [min([-0.5, *levels]) - 0.2, max([1.5, *levels]) + 0.3]
+    low, high = min([-0.5, *levels]), max([1.5, *levels])
+    # Room for the names at the ends of the lines.
+    room = (high - low) * 0.12
+    domain = [low - room, high + room]
     axis = _evidence_axis(domain, scale)
 
     def y(field: str) -> alt.Y:

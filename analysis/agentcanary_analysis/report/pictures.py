@@ -36,6 +36,11 @@ class Picture:
     chart: alt.LayerChart
     caption: str
 
+    def titled(self) -> alt.LayerChart:
+        """The chart with heading and caption in it, for where no page says them."""
+        limit = int(self.chart.width) - 16
+        return self.chart.properties(title=alt.TitleParams(self.heading, subtitle=self.caption, limit=limit))
+
 
 def forest_picture(result: AnalysisResult, *, theme: str, width: int = 360) -> Picture | None:
     """All checks against their boundaries; None where nothing was checked."""

@@ -119,7 +119,7 @@ class Report:
         picture = forest_picture(self.result, theme=theme, width=width)
         if picture is None:
             raise ValueError("nothing was checked, so there is nothing to plot")
-        return picture.chart.properties(title=picture.heading)
+        return picture.titled()
 
     def plots(self, *, theme: str = "light", width: int = 360) -> Figure:
         """The other charts of the report: evidence over time, latencies, the split.
@@ -136,7 +136,7 @@ class Report:
         from agentcanary_analysis.report.pictures import further_pictures
 
         pictures = further_pictures(self.result, self.course, theme=theme, width=width)
-        return Figure(*(picture.chart.properties(title=picture.heading) for picture in pictures))
+        return Figure(*(picture.titled() for picture in pictures))
 
     def __repr__(self) -> str:
         return f"<Report {self.verdict.value}: {self.result.stable} → {self.result.canary}, {len(self.checks)} checks>"
