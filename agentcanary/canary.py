@@ -47,7 +47,7 @@ from agentcanary.shared_secrets import shared_secrets
 from agentcanary.snapshot import SnapshotKeeper
 from agentcanary.store import DEAD_AFTER, Store
 from agentcanary.telemetry import Telemetry
-from agentcanary.versions import Registry
+from agentcanary.versions import ASGIApp, Registry
 from agentcanary.watching import Watching
 from agentcanary_analysis.aggregates import Arm
 
@@ -83,6 +83,7 @@ class Canary:
         pseudonym: What stands for a conversation id that a client sent, or None where ids are kept as they are.
         disabled: True where ``AGENTCANARY_DISABLED=1`` switches agentcanary off.
         registry: Agent objects by version.
+        versions: What serves the versions that run in another Deployment.
         without: Requests without a usable conversation id in this process, by their problem.
     """
 
@@ -97,6 +98,7 @@ class Canary:
     ) -> None:
         self.config = config
         self.registry = Registry(config.agent)
+        self.versions = _remote_versions(config)
         self.clock: Clock = clock or SystemClock()
         self.cookie: SignedCookie | None = None
         self.without: Counter[str] = Counter()
@@ -153,6 +155,7 @@ class Canary:
             owner=f"{socket.gethostname()}:{uuid.uuid4().hex}",
             notify=notify,
             on_verdict=self.telemetry.verdict,
+            set_weight=_mesh_weights(config),
             retention=config.retention,
         )
         self._control = ControlThread(
@@ -567,6 +570,26 @@ def watching_of(config: Config) -> Watching | None:
         return None
     own = protocol_of(responses.error_if) if responses.error_if else None
     return Watching(responses.protocols, own, measures=responses.measure)
+
+
+def _remote_versions(config: Config) -> dict[str, ASGIApp]:
+    if not config.versions:
+        return {}
+    # httpx is loaded only where a version is remote.
+    from agentcanary.remote import RemoteVersion
+
+    return {
+        name: RemoteVersion(remote.url, connect_timeout=remote.connect_timeout, read_timeout=remote.read_timeout)
+        for name, remote in config.versions.items()
+    }
+
+
+def _mesh_weights(config: Config) -> Callable[[float], None] | None:
+    if config.kubernetes is None or not config.kubernetes.patch:
+        return None
+    from agentcanary.effects.kubernetes import MeshWeights
+
+    return MeshWeights(config.kubernetes)
 
 
 def journals_folder(config: Config) -> Path:

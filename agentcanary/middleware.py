@@ -100,6 +100,10 @@ class Host(Sink, Protocol):
     pseudonym: Callable[[str], str | None] | None
 
     @property
+    def versions(self) -> Mapping[str, ASGIApp]:
+        """Applications that serve a version each, by the configuration."""
+
+    @property
     def recorder(self) -> Queue:
         """Takes every turn when it begins."""
 
@@ -146,7 +150,8 @@ class CanaryMiddleware:
     Args:
         app: The application; it serves every version that has no application of its own.
         canary: The ``Canary``.
-        versions: Applications that serve a version each. Their lifespans are run with that of ``app``.
+        versions: Applications that serve a version each, beside those of the configuration that are remote. Their
+            lifespans are run with that of ``app``.
         exclude: Beginnings of paths that are no turns of conversations: health checks, metrics, static files.
     """
 
@@ -160,7 +165,8 @@ class CanaryMiddleware:
     ) -> None:
         self.app = app
         self._host = canary
-        self._versions = {version: VersionApp(served) for version, served in (versions or {}).items()}
+        served = {**canary.versions, **(versions or {})}
+        self._versions = {version: VersionApp(application) for version, application in served.items()}
         self._exclude = tuple(exclude)
         self._disabled = os.environ.get(DISABLED, "") not in ("", "0")
         self._lifespan = Lifespan(app, self._versions, self, lambda: canary.snapshots.view.stable)

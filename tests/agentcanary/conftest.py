@@ -116,6 +116,7 @@ class FakeHost:
         self.shown: RolloutView = VIEW
         self.fresh = True
         self.put_records: deque[Record] = deque()
+        self.versions: dict[str, Any] = {}
         self.checks = 0
         self.failures: list[tuple[str, BaseException | None]] = []
         self.without: Counter[str] = Counter()

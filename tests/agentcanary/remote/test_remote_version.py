@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -23,10 +24,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from agentcanary import Canary
 from agentcanary.assignment import bucket
+from agentcanary.config import parse_config
 from agentcanary.middleware import CanaryMiddleware
 from agentcanary.outcomes import TurnOutcome
 from agentcanary.remote import RemoteVersion
+from agentcanary.state_machine import new_rollout
+from agentcanary.transitions import enter
 from agentcanary_analysis.aggregates import Arm
 
 if TYPE_CHECKING:
@@ -333,3 +338,31 @@ def test_what_cannot_work_is_refused(arguments: dict[str, Any], message: str) ->
     with pytest.raises(ValueError, match=message.replace("(", r"\(")) as raised:
         RemoteVersion(**arguments)
     assert "hunter2" not in str(raised.value)
+
+
+def test_the_configuration_says_which_versions_are_remote(tmp_path: Path, agent: Agent) -> None:
+    async def local(_: Request) -> Response:
+        return JSONResponse({"headers": [], "here": True})
+
+    with served(agent.app) as there:
+        text = f"""
+agent: support
+stable: support-v1
+canary: support-v2
+controller: false
+security: {{trust_header: true}}
+versions: {{support-v2: {{url: "http://{there}/base"}}}}
+canary_stages: [{{name: all, weight: 0.5, duration: 1h}}, {{name: full, weight: 1, duration: 0s}}]
+"""
+        canary = Canary(parse_config(text, str(tmp_path / "canary.yaml")), notifiers=[])
+        begun = time.time() - 60.0
+        plan = canary.config.plan
+        rollout = new_rollout("support", "support-v1", "support-v2", plan, now=begun, new_salt=b"s" * 32)
+        canary.store.open()
+        canary.store.start(enter(rollout, 0, begun, "test", "", {}).rollout)
+        app = Starlette(routes=[Route("/echo/x", local)])
+        with served(CanaryMiddleware(app, canary=canary)) as here:
+            stable = httpx.get(f"http://{here}/echo/x").json()
+            forced = httpx.get(f"http://{here}/echo/x", headers={"x-canary": "true"}).json()
+    assert "here" in stable
+    assert ["x-canary", "true"] in forced["headers"]
