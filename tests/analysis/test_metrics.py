@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from agentcanary_analysis.metrics import BUILT_IN, ERROR_RATE, P95_LATENCY, TASK_COMPLETION_RATE, Direction, Kind, Metric
+from agentcanary_analysis.metrics import (
+    BUILT_IN,
+    ERROR_RATE,
+    P95_LATENCY,
+    TASK_COMPLETION_RATE,
+    Direction,
+    Kind,
+    Metric,
+)
 
 
 def test_the_built_in_metrics_are_the_five_of_the_article() -> None:
