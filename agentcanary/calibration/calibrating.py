@@ -19,8 +19,8 @@ from agentcanary.calibration.advice import (
 from agentcanary.calibration.design import design_of, least_duration, replayable
 from agentcanary.calibration.findings import Detection, MetricFindings
 from agentcanary.calibration.history import DAY, FloatArray, History, history_of
+from agentcanary.calibration.past import past_of
 from agentcanary.calibration.rates import rate_of
-from agentcanary.calibration.replayed import past_of
 from agentcanary.calibration.result import Calibration
 from agentcanary.calibration.runs import Runs
 from agentcanary.calibration.work import RATIOS, Task, Worked, events, task_of

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-VIEWS = ("detection", "margins", "metrics", "stages", "rhythm")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Calibration:
@@ -189,9 +187,11 @@ class Calibration:
         """
         import pandas as pd
 
+        from agentcanary.calibration.views import VIEWS
+
         if view not in VIEWS:
             raise ValueError(f"there is no view {view!r}; views are {', '.join(VIEWS)}")
-        return pd.DataFrame(getattr(self, f"_{view}_rows")())
+        return pd.DataFrame(VIEWS[view](self))
 
     def to_yaml(self, text: str = "") -> str:
         """The plan as recommended, with the reasons as comments.
@@ -245,83 +245,6 @@ class Calibration:
         from agentcanary.calibration.page import page
 
         return page(self)
-
-    def _detection_rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "metric": one.metric or "none",
-                "ratio": one.ratio,
-                "tolerated": one.tolerated,
-                "rolled_back": one.rolled_back.share,
-                "low": one.rolled_back.low,
-                "high": one.rolled_back.high,
-                "promoted": one.promoted.share,
-                "hours": one.hours,
-            }
-            for one in self.detection
-        ]
-
-    def _margins_rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "metric": found.metric.name,
-                "margin": one.margin,
-                "proven": one.proven.share,
-                "low": one.proven.low,
-                "high": one.proven.high,
-                "held_out": None if one.held_out is None else one.held_out.share,
-                "recommended": found.advice is not None and found.advice.recommended == one.margin,
-            }
-            for found in self.metrics
-            for one in found.margins
-        ]
-
-    def _metrics_rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "metric": one.metric.name,
-                "value": one.value,
-                "limit": one.limit,
-                "observed": one.observed,
-                "false_rollbacks": one.false_rollbacks,
-                "between_days": None if one.by_day is None else one.by_day.ratio,
-                "between_hours": None if one.by_hour is None else one.by_hour.ratio,
-                "split_z_variance": None if one.split is None else one.split.ratio,
-                "design_effect": one.design_effect,
-                "representative_hours": one.representative_hours,
-            }
-            for one in self.metrics
-        ]
-
-    def _stages_rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "stage": one.name,
-                "weight": one.weight,
-                "own_hours": one.own / HOUR,
-                "recommended_hours": one.recommended / HOUR,
-                "replayed_hours": one.hours,
-                "reason": one.reason,
-            }
-            for one in self.stages
-        ]
-
-    def _rhythm_rows(self) -> list[dict[str, Any]]:
-        rows = []
-        for one in self.metrics:
-            for name, found in (("hour", one.hours), ("weekday", one.weekdays)):
-                if found is not None:
-                    rows += [
-                        {
-                            "metric": one.metric.name,
-                            "by": name,
-                            "slot": slot,
-                            "value": value,
-                            "conversations": int(units),
-                        }
-                        for slot, (value, units) in enumerate(zip(found.values, found.units, strict=True))
-                    ]
-        return rows
 
 
 def meaning(found: MetricFindings) -> str:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from agentcanary.calibration.design import Design
 from agentcanary.calibration.history import FloatArray, IntArray
 from agentcanary.calibration.injection import Harm
-from agentcanary.calibration.replayed import Past, ReplayedOutcomes, Stretch
+from agentcanary.calibration.past import Past, Stretch
+from agentcanary.calibration.replayed import ReplayedOutcomes
 from agentcanary.plan import Plan
 from agentcanary.simulate import End, SideBySide, lines_of
 from agentcanary.simulated_outcomes import Rows

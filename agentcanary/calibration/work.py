@@ -10,7 +10,7 @@ import numpy as np
 from agentcanary.calibration.design import Design
 from agentcanary.calibration.history import FloatArray, bins_of
 from agentcanary.calibration.injection import Harm
-from agentcanary.calibration.replayed import Past, Stretch, stretch_of
+from agentcanary.calibration.past import Past, Stretch, stretch_of
 from agentcanary.calibration.runs import Runs, joined, run
 from agentcanary.plan import Plan
 from agentcanary_analysis.metrics import Direction, Kind, Metric

@@ -14,8 +14,8 @@ from agentcanary.calibration.advice import alpha_advice, best_shares, caught_wit
 from agentcanary.calibration.design import design_of
 from agentcanary.calibration.history import history_of
 from agentcanary.calibration.injection import Harm
+from agentcanary.calibration.past import past_of, stretch_of
 from agentcanary.calibration.rates import rate_of
-from agentcanary.calibration.replayed import past_of, stretch_of
 from agentcanary.calibration.runs import Runs, run
 from agentcanary.calibration.work import Task, split_z
 from agentcanary.calibration.workers import all_chunks

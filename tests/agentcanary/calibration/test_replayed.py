@@ -13,7 +13,8 @@ from agentcanary.assignment import bucket
 from agentcanary.calibration.design import Design, design_of, look_times, replayable
 from agentcanary.calibration.history import History, history_of
 from agentcanary.calibration.injection import Harm
-from agentcanary.calibration.replayed import Past, ReplayedOutcomes, Stretch, past_of, stretch_of
+from agentcanary.calibration.past import Past, Stretch, past_of, stretch_of
+from agentcanary.calibration.replayed import ReplayedOutcomes
 from agentcanary.config import parse_config
 from agentcanary.plan import Plan
 from agentcanary.simulate import lines_of
