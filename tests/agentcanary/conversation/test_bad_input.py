@@ -117,8 +117,6 @@ def test_each_kind_of_bad_input_reaches_stable_and_is_counted_by_its_reason(
 KEYS = st.sampled_from(["user", "conversation_id", "threadId", "id", "params"])
 WRONG: list[object] = [{}, [1], "a\x00", None, True, 1.5]
 DOCUMENTS = st.dictionaries(KEYS, st.sampled_from(WRONG) | st.integers() | st.text(max_size=6), max_size=3)
-    st.sampled_from(["user", "conversation_id", "threadId", "id", "params"]), VALUES, max_size=3
-)
 BODIES = st.one_of(
     st.binary(max_size=80),
     DOCUMENTS.map(lambda document: json.dumps(document).encode()),
