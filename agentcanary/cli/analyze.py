@@ -12,7 +12,8 @@ import typer
 
 from agentcanary.cli.exit_codes import ExitCode
 from agentcanary.cli.options import JsonOption
-from agentcanary.cli.output import complain, console, print_json
+from agentcanary.cli.output import complain
+from agentcanary.cli.report_output import ForceOption, FormatOption, OutputOption, chosen_format, write_report
 
 if TYPE_CHECKING:
     from agentcanary_analysis.metrics import Metric
@@ -103,9 +104,58 @@ def analyze(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Bootstrap the intervals; the same seed gives the same numbers.")
     ] = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare two versions: what is proven harmful, what is proven safe, and what nobody can tell yet."""
+    form = chosen_format(form, output, as_json=as_json, force=force)
+    report = compared(
+        file,
+        stable=stable,
+        canary=canary,
+        unit=unit,
+        cluster=cluster,
+        strata=strata or (),
+        checks=check,
+        weight=weight,
+        alpha=alpha,
+        method=method,
+        looks=looks,
+        columns=columns or (),
+        version_attribute=version_attribute,
+        rollout=rollout,
+        agent=agent,
+        seed=seed,
+    )
+    write_report(report, form, output)
+    raise typer.Exit({"promote": ExitCode.DONE, "rollback": ExitCode.ROLLBACK}.get(report.verdict, ExitCode.HOLD))
+
+
+def compared(
+    file: str,
+    *,
+    stable: str | None,
+    canary: str | None,
+    unit: str,
+    cluster: str | None,
+    checks: list[str] | None,
+    weight: float | None,
+    alpha: float,
+    method: Method | None,
+    strata: Sequence[str] = (),
+    looks: int = 5,
+    columns: Sequence[str] = (),
+    version_attribute: str | None = None,
+    rollout: str | None = None,
+    agent: str | None = None,
+    seed: int | None = None,
+) -> Report:
+    """The report of a comparison, for the commands that make one; the arguments are their options.
+
+    What a person can mend ends the command with a message.
+    """
     import numpy as np
 
     from agentcanary_analysis import analyze as analyzed
@@ -113,37 +163,29 @@ def analyze(
     with _mistakes(file), _progress() as tell:
         tell("reading")
         if "://" in file:
-            source = _from_store(file, agent, rollout, check, method)
+            source = _from_store(file, agent, rollout, checks, method)
         else:
-            source = _from_file(Path(file), stable, canary, check, method, version_attribute, agent)
-        report = analyzed(
+            source = _from_file(Path(file), stable, canary, checks, method, version_attribute, agent)
+        found = analyzed(
             source.table,
             stable=stable or source.stable,
             canary=canary or source.canary,
             checks=source.checks,
             unit=unit,
             cluster=cluster,
-            strata=strata or (),
+            strata=strata,
             weight=weight,
             alpha=alpha,
             method=source.method.value,
             looks=looks,
             rng=None if seed is None else np.random.default_rng(seed),
-            columns=_mapping(columns or []),
+            columns=_mapping(columns),
             metrics=source.metrics,
             progress=tell,
         )
-    _show(report, source.notes, as_json=as_json)
-    raise typer.Exit({"promote": ExitCode.DONE, "rollback": ExitCode.ROLLBACK}.get(report.verdict, ExitCode.HOLD))
-
-
-def _show(report: Report, notes: Sequence[str], *, as_json: bool) -> None:
-    for note in notes:
+    for note in source.notes:
         complain(note)
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        console().print(report)
+    return found
 
 
 def _from_file(

@@ -248,7 +248,7 @@ def test_what_is_not_in_the_store_is_said(here: Path, arguments: list[str], says
     ("arguments", "says"),
     [
         (["--stable", "v1"], "needs FILE"),
-        (["outcomes.csv"], "needs --stable V and --canary V"),
+        (["outcomes.csv"], "a file needs --stable VERSION and --canary VERSION"),
         (["outcomes.csv", "--rollout", "r"], "not about both"),
         (["--json", "--format", "html"], "exclude each other"),
     ],
@@ -274,10 +274,10 @@ def test_the_report_of_a_file_is_that_of_its_analysis(tmp_path: Path, monkeypatc
     assert done.exit_code == 10, done.output
     assert "ROLL BACK: error_rate_increase < 0.10" in done.stdout
     refused = run("outcomes.csv", "--stable", "support-v1", "--canary", "support-v9")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "support-v9" in refused.stderr
     gone = run("nothing.csv", *versions)
-    assert gone.exit_code == 1
+    assert gone.exit_code == 2
     assert "nothing.csv" in gone.stderr
 
 
@@ -307,3 +307,14 @@ def test_a_notebook_reads_a_rollout_by_the_url_of_its_store(here: Path) -> None:
     with pytest.raises(StoreError, match="there is no such file"):
         agentcanary.report("sqlite:///nothing.sqlite3")
     assert not Path("nothing.sqlite3").exists()
+
+
+def test_analyze_writes_the_same_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = generate_history(days=2, conversations_per_day=400, rng=np.random.default_rng(3), canary="support-v2")
+    frame.to_csv("outcomes.csv", index=False)
+    versions = ("--stable", "support-v1", "--canary", "support-v2", "--check", "error_rate_increase < 0.10")
+    done = CliRunner().invoke(app, ["analyze", "outcomes.csv", *versions, "--output", "report.html"])
+    assert done.exit_code == 11, done.output
+    assert run("outcomes.csv", *versions, "--output", "again.html").exit_code == 0
+    assert Path("report.html").read_text() == Path("again.html").read_text()
