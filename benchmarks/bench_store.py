@@ -39,7 +39,7 @@ from agentcanary_analysis.metrics import BUILT_IN
 from benchmarks.bench_recorder import VIEW, turns
 from tests.postgresql_server import PostgresServer, running
 
-ROUNDS = 3
+ROUNDS = 2
 TURNS = 10_000
 PINS = 2_000
 MANY = 1_000_000

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import chain
 from math import inf, nextafter
 from operator import itemgetter
 from typing import Any
@@ -28,6 +25,7 @@ from agentcanary.store.aliases import units_of
 from agentcanary.store.batch import Batch, ConversationRow, OutcomeRow
 from agentcanary.store.database import BATCH_TIMEOUT, Database
 from agentcanary.store.forgetting import without_forgotten
+from agentcanary.store.rows import many_rows
 from agentcanary.store.schema import (
     batches,
     conversations,
@@ -38,9 +36,6 @@ from agentcanary.store.schema import (
     violations,
 )
 
-# Rows of one statement. The driver gives up the interpreter's lock for every statement and must win it back from
-# busy request threads, up to 5 ms later: a statement a row would write 200 rows a second.
-_ROWS = 250
 # Outcomes may be received by a worker whose clock is a little behind that of the worker that began the conversation.
 _CLOCK_TOLERANCE = 5.0
 # A violation may be stored before the turn that it is about, by another worker. Within this many seconds every
@@ -52,26 +47,6 @@ _CONVERSATION = itemgetter(*map(ConversationRow._fields.index, ("agent", "unit",
 _OUTCOME = itemgetter(*map(OutcomeRow._fields.index, ("agent", "id")))
 # Rows among which the reports of a rollout are spread, so that batches do not wait for each other at one of them.
 _SLOTS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class _Statement:
-    """An insert of one row as text, that can be widened to many."""
-
-    head: str
-    row: str
-    tail: str
-
-    @classmethod
-    def of(cls, sql: str) -> _Statement:
-        head, _, rest = sql.partition(" VALUES ")
-        row, closing, tail = rest.partition(")")
-        return cls(head, row + closing, tail)
-
-
-@lru_cache(maxsize=64)
-def _widened(statement: _Statement, rows: int) -> str:
-    return f"{statement.head} VALUES {', '.join([statement.row] * rows)}{statement.tail}"
 
 
 class _AloneError(Exception):
@@ -88,8 +63,8 @@ class Ingest:
     def __init__(self, database: Database) -> None:
         self._database = database
         # Statements of every batch, compiled once: building them costs more than executing them.
-        self._conversations = _Statement.of(database.compiled(_add_conversation(database)))
-        self._outcomes = _Statement.of(database.compiled(_add_outcome(database)))
+        self._conversations = many_rows(database, _add_conversation(database), conversations)
+        self._outcomes = many_rows(database, _add_outcome(database), outcomes)
         self._remember = database.compiled(database.insert(batches).on_conflict_do_nothing())
         self._forget = database.compiled(delete(batches).where(batches.c.id == bindparam("id")))
         admitted = select(rollouts.c.admitted_until).where(rollouts.c.id == bindparam("id"))
@@ -144,7 +119,7 @@ class Ingest:
             alone = alone or bool(self._unsafe_agents(connection, agents, since))
             if alone and not self._serial:
                 _lock_rollouts(connection, agents)
-            self._insert(connection, self._conversations, self._in_cohorts(connection, batch.conversations))
+            self._conversations(connection, self._in_cohorts(connection, batch.conversations))
             reports = self._add_outcomes(connection, batch.outcomes) if batch.outcomes else {}
             for row in batch.nameless:
                 self._add_nameless(connection, row.rollout, row.arm, row.excluded, row.turns)
@@ -156,18 +131,6 @@ class Ingest:
 
     def _unsafe_agents(self, connection: Connection, agents: Sequence[str], since: float) -> list[str]:
         return [agent for agent in agents if connection.exec_driver_sql(self._violated, (agent, since)).first()]
-
-    @staticmethod
-    def _insert(connection: Connection, statement: _Statement, rows: Sequence[tuple[Any, ...]]) -> None:
-        start, width = 0, _ROWS
-        while start < len(rows):
-            if start + width > len(rows):
-                # By halves, so that few texts of statements are ever made.
-                width = width // 2
-                continue
-            values = tuple(chain.from_iterable(rows[start : start + width]))
-            connection.exec_driver_sql(_widened(statement, width), values)
-            start += width
 
     def _in_cohorts(self, connection: Connection, rows: Sequence[ConversationRow]) -> Sequence[ConversationRow]:
         """The rows, those of them that come too late for their cohort put into the next one."""
@@ -196,7 +159,7 @@ class Ingest:
         for agent, ids in reports.items():
             known = connection.scalar(select(func.count()).where(outcomes.c.agent == agent, outcomes.c.id.in_(ids)))
             new[agent] = len(ids) - (known or 0)
-        self._insert(connection, self._outcomes, rows)
+        self._outcomes(connection, rows)
         for agent, ids in reports.items():
             self._add_violations(connection, agent, ids)
         return new

@@ -27,8 +27,8 @@ _CONNECT = {
     "keepalives_count": 3,
     "application_name": "agentcanary",
 }
-# Nothing of ours takes long. Whoever waits for a lock waits longer than a worker can hold it that was stopped or cut off
-# in the middle of a transaction.
+# Nothing of ours takes long. Whoever waits for a lock waits longer than it can be held by a worker that was stopped or
+# cut off in the middle of a transaction.
 _SESSION = "SET statement_timeout = '30s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '3s'"
 # Any number, the same in every release; the distributed engines take this lock for granted.
 _MIGRATING = 0x6167656E7463
