@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from agentcanary.calibration.work import Task, Worked, gathered, work
 
@@ -33,17 +36,23 @@ def all_chunks(task: Task, *, jobs: int = 1, progress: Progress | None = None) -
         for chunk in range(total):
             done(work(task, chunk))
         return gathered(parts)
-    # Processes are spawned: the caller may have threads, which a fork would copy in whatever state they are.
+    # Processes are spawned: the caller may have threads, which a fork would copy in whatever state they are. The task
+    # goes through a file: a process that dies before it has read all of a pipe would leave this one waiting for ever.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, total), mp_context=context, initializer=_begin, initargs=(task,)) as pool:
-        for part in pool.map(_chunk, range(total)):
-            done(part)
+    with TemporaryDirectory(prefix="agentcanary-") as folder:
+        file = Path(folder) / "task.pickle"
+        file.write_bytes(pickle.dumps(task, protocol=pickle.HIGHEST_PROTOCOL))
+        with ProcessPoolExecutor(
+            min(jobs, total), mp_context=context, initializer=_begin, initargs=(str(file),)
+        ) as pool:
+            for part in pool.map(_chunk, range(total)):
+                done(part)
     return gathered(parts)
 
 
-def _begin(task: Task) -> None:
+def _begin(file: str) -> None:
     global _task
-    _task = task
+    _task = pickle.loads(Path(file).read_bytes())
 
 
 def _chunk(chunk: int) -> Worked:

@@ -66,6 +66,8 @@ def calibrate(
 
     Nothing is started, and a store is only read. It takes a minute or two; the result does not depend on --jobs.
     """
+    from concurrent.futures.process import BrokenProcessPool
+
     import numpy as np
 
     from agentcanary.calibration import HistoryError
@@ -95,6 +97,9 @@ def calibrate(
     except HistoryError as error:
         complain(f"{history}: {error}")
         raise typer.Exit(ExitCode.USAGE) from None
+    except BrokenProcessPool:
+        complain("agentcanary: a process of the calibration died, perhaps for want of memory; try it with --jobs 1")
+        raise typer.Exit(ExitCode.ERROR) from None
     if output is not None:
         text = plan.read_text(encoding="utf-8-sig")
         _write(output, result.to_yaml(text))
