@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -136,3 +137,35 @@ def test_a_chain_of_responses_stays_on_its_version(deployment: Deployment) -> No
     known = restarted.store.conversation("support", chains[0][0])
     assert known is not None
     assert known.parts[0].turns >= 3
+    # A worker without HTTP follows the same id.
+    previous, version = chains[0]
+    with restarted.conversation(previous) as turn:
+        assert (turn.version, turn.assignment.unit) == (version, known.unit)
+
+
+def test_a_session_without_http_keeps_its_version_while_the_weight_changes(deployment: Deployment) -> None:
+    worker = deployment.worker()
+    worker.controller.tick()
+    deployment.tell()
+    rooms = [f"room-{number}" for number in range(8)]
+    with ExitStack() as sessions:
+        began = {room: sessions.enter_context(worker.conversation(room)) for room in rooms}
+        versions = {room: turn.version for room, turn in began.items()}
+        deployment.move(ActionKind.ADVANCE)
+        assert {room: turn.version for room, turn in began.items()} == versions
+        for room in rooms:
+            with worker.conversation(room) as again:
+                assert again.version == versions[room]
+
+    async def hang_up() -> None:
+        async with worker.conversation(rooms[0]):
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(hang_up())
+    assert worker.recorder.flush_and_wait(10.0)
+    known = worker.store.conversation("support", rooms[0])
+    assert known is not None
+    (part,) = known.parts
+    assert (part.turns, part.open, part.errors, part.aborted) == (3, 0, 0, 1)
+    assert sum(entry.latency > 0 for entry in part.log) == 3
