@@ -154,6 +154,7 @@ def _check(
         canary=_arm(found.canary),
         relative_change=found.relative_change,
         interval=found.interval,
+        anytime=found.anytime,
         test=found.test if compared else None,
         log_e_harm=found.log_e_harm,
         log_e_safe=found.log_e_safe,

@@ -96,7 +96,9 @@ class CheckResult:
         stable: The stable arm.
         canary: The canary arm.
         relative_change: Canary / stable - 1 over the epochs, never pooled; None where it does not exist.
-        interval: Of the relative change.
+        interval: Of the relative change, right at one look.
+        anytime: The relative changes that no look has rejected: right at all looks together; None where the evidence
+            is not anytime-valid.
         test: One-sided, a small p-value speaks for "beyond the boundary"; by cluster where there are clusters.
         p_safe: A small one speaks for "within the boundary", by the same method.
         naive_test: ``test`` as if every conversation were its own cluster; None without clusters.
@@ -121,6 +123,7 @@ class CheckResult:
     canary: ArmResult
     relative_change: float | None = None
     interval: Interval | None = None
+    anytime: Interval | None = None
     test: Test | None = None
     p_safe: float | None = None
     naive_test: Test | None = None
@@ -136,7 +139,7 @@ class CheckResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        interval, test, naive = self.interval, self.test, self.naive_test
+        test, naive = self.test, self.naive_test
         return {
             "check": self.check,
             "metric": self.metric.name,
@@ -147,14 +150,8 @@ class CheckResult:
             "stable": _arm(self.stable, self.metric),
             "canary": _arm(self.canary, self.metric),
             "relative_change": number(self.relative_change),
-            "interval": None
-            if interval is None
-            else {
-                "low": number(interval.low),
-                "high": number(interval.high),
-                "level": interval.level,
-                "method": interval.method,
-            },
+            "interval": _interval(self.interval),
+            "anytime_interval": _interval(self.anytime),
             "test": None
             if test is None
             else {"name": test.name, "p_value": number(test.p_value), "p_safe": number(self.p_safe)},
@@ -338,6 +335,17 @@ def e_value(log_e: float | None) -> float | None:
     if log_e is None:
         return None
     return math.exp(log_e) if log_e < math.log(sys.float_info.max) else sys.float_info.max
+
+
+def _interval(interval: Interval | None) -> dict[str, Any] | None:
+    if interval is None:
+        return None
+    return {
+        "low": number(interval.low),
+        "high": number(interval.high),
+        "level": interval.level,
+        "method": interval.method,
+    }
 
 
 def _arm(arm: ArmResult, metric: Metric) -> dict[str, Any]:

@@ -329,6 +329,7 @@ def _result(question: Question, one: Asked, evidence: Evidence, at: Look, decide
         canary=_arm(question, one, evidence, 1),
         relative_change=evidence.relative_change,
         interval=check_interval(counted, one.metric, evidence.interval, question.rng),
+        anytime=evidence.anytime if known and question.method is AnalysisMethod.ANYTIME else None,
         test=test,
         p_safe=sides.within if isinstance(sides, Sides) else None,
         naive_test=naive,

@@ -52,6 +52,7 @@ ERRORS = CheckResult(
     canary=ArmResult(units=1000, observed=990, value=0.08, events=79),
     relative_change=0.6,
     interval=Interval(low=0.3, high=math.inf, level=0.95, method="score"),
+    anytime=Interval(low=0.12, high=2.5, level=0.95, method="e-values"),
     test=Test(name="score test", p_value=0.00002),
     p_safe=0.9999,
     log_e_harm=4.0,
@@ -220,6 +221,7 @@ def test_every_format_tells_the_same(html: str) -> None:
     for part in (
         "error_rate_increase < 0.10",
         "+60 % (95 %: +30 % to without limit)",
+        "95 %: +12 % to × 3.5",
         "at most 6.0 %",
         "p < 0.0001 for harm (score test)",
         "harm E = 54.6, proven at 20",

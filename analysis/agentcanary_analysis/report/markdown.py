@@ -10,6 +10,7 @@ from agentcanary_analysis.report.course import Course
 from agentcanary_analysis.report.methods import methods
 from agentcanary_analysis.report.words import (
     VERDICTS,
+    always,
     headline,
     moment,
     told,
@@ -59,7 +60,7 @@ def _lines(result: AnalysisResult, course: Course | None) -> Iterator[str]:
     for row in rows:
         why = ": ".join(part for part in (row.word, row.reason) if part)
         yield f"- **{plain(row.check)}**: {plain(why)}"
-        yield from (f"    - {plain(said)}" for said in (*row.evidence, row.needs, *row.notes) if said)
+        yield from (f"    - {plain(said)}" for said in (always(row), *row.evidence, row.needs, *row.notes) if said)
     yield ""
     yield "## Split and what was counted"
     yield ""

@@ -14,6 +14,7 @@ from agentcanary_analysis.evidence import Status
 from agentcanary_analysis.report.course import Course
 from agentcanary_analysis.report.words import (
     VERDICTS,
+    always,
     headline,
     told,
     told_course,
@@ -59,7 +60,7 @@ def terminal(result: AnalysisResult, course: Course | None = None) -> Iterator[R
         # What the verdict has said already is not said again.
         told_above = any(row.reason in reason for reason in result.reasons)
         yield Text.assemble((row.check, "bold"), f": {row.word if told_above or not row.reason else row.reason}")
-        said = (f"stable {row.stable}   canary {row.canary}", *row.evidence, row.needs)
+        said = (f"stable {row.stable}   canary {row.canary}", always(row), *row.evidence, row.needs)
         yield from (_indented(line) for line in said if line)
         yield from (_indented(note, "dim") for note in row.notes)
     yield Text()

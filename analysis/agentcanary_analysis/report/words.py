@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agentcanary_analysis.analysis_result import AnalysisResult, ArmResult, CheckResult, SplitResult, Verdict
-from agentcanary_analysis.evidence import Status
+from agentcanary_analysis.evidence import Interval, Status
 from agentcanary_analysis.figures import change, count, e_value, unit_of, value
 from agentcanary_analysis.metrics import Direction, Kind, Metric
 from agentcanary_analysis.report.course import Course
@@ -39,6 +39,7 @@ class Told:
         stable: Value and counts of the stable arm.
         canary: The same of the canary.
         change: Relative change with its interval.
+        always: The changes that no look has rejected; empty where the evidence is not for many looks.
         against: The value on the boundary.
         evidence: p-values and e-values, a phrase each.
         needs: About how many more conversations; empty when nothing more helps.
@@ -52,6 +53,7 @@ class Told:
     stable: str
     canary: str
     change: str
+    always: str
     against: str
     evidence: tuple[str, ...]
     needs: str
@@ -68,6 +70,7 @@ def told(check: CheckResult) -> Told:
         stable=_arm(check.stable, check.metric),
         canary=_arm(check.canary, check.metric),
         change=_change(check),
+        always="" if check.anytime is None else _ends(check.anytime),
         against=_against(check),
         evidence=tuple(_evidence(check)),
         # The engine often says it in the reason already.
@@ -90,8 +93,11 @@ def _arm(arm: ArmResult, metric: Metric) -> str:
 def _change(check: CheckResult) -> str:
     if check.interval is None:
         return change(check.relative_change)
-    low, high, level = check.interval.low, check.interval.high, check.interval.level
-    return f"{change(check.relative_change)} ({level * 100:g} %: {change(low)} to {change(high)})"
+    return f"{change(check.relative_change)} ({_ends(check.interval)})"
+
+
+def _ends(interval: Interval) -> str:
+    return f"{interval.level * 100:g} %: {change(interval.low)} to {change(interval.high)}"
 
 
 def _against(check: CheckResult) -> str:
@@ -114,6 +120,11 @@ def _evidence(check: CheckResult) -> Iterator[str]:
         yield f"harm E = {e_value(check.log_e_harm)}, proven at {e_value(check.log_e_harm_needed)}"
     if check.log_e_safe is not None:
         yield f"safe E = {e_value(check.log_e_safe)}, proven at {e_value(check.log_e_safe_needed)}"
+
+
+def always(row: Told) -> str:
+    """The changes that no look has rejected, as a phrase."""
+    return f"change at all looks together {row.always}" if row.always else ""
 
 
 def p_value(p: float) -> str:
