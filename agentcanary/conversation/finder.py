@@ -132,7 +132,7 @@ class Finder:
                 continue
             if preset is None:
                 return search.found(scope, unit, None)
-            if _longest(unit) <= self.max_length:
+            if len(unit) <= self.max_length or _longest(unit) <= self.max_length:
                 return search.found(scope, self.named(unit, preset), preset)
             search.refuse(Problem.TOO_LONG)
         for preset in self.presets:
@@ -214,6 +214,8 @@ class _Search:
     def look(self, place: Place, scope: Scope) -> str | None:
         """The id in one place."""
         try:
+            if type(place) is JsonField:
+                return place.find(self._known.json)
             return look(place, scope, self._known)
         except UnusableIdError as unusable:
             self.refuse(unusable.problem)
@@ -241,7 +243,7 @@ class _Search:
         known = self._known
         try:
             for place in self._finder._turns[preset]:
-                turn = look(place, scope, known)
+                turn = place.find(known.json) if type(place) is JsonField else look(place, scope, known)
                 if turn is not None:
                     break
             if preset is not None and preset.signals and known.json is not None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from agentcanary.conversation import Made, MadeValue, made_in
+from agentcanary.conversation.made import Made, MadeValue, made_in
 from agentcanary.protocols.facts import NOTHING, Facts, Protocol
 
 MAX_KEPT = 1_048_576
