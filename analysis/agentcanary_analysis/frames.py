@@ -166,7 +166,8 @@ def count_frame(
     group, lazy = grouped_rows(lazy, where)
     keyed = keyed_rows(lazy, where, stable, canary, group, cuts)
     tell("counting")
-    sums = _table(sums_query(keyed, where, kept, whole))
+    extremes = _out_of_range(lazy, where, kept)
+    sums = _table(sums_query(keyed, where, kept, whole, extremes=extremes))
     problems = _problems(sums, where, kept)
     if problems:
         raise TableError("; ".join(problems))
@@ -367,14 +368,38 @@ def _epoch_columns(where: Columns) -> list[str]:
     return [name for name in (where.epoch, where.weight, *where.strata) if name is not None]
 
 
-def sums_query(keyed: Frame, where: Columns, metrics: Mapping[str, Metric], whole: Collection[str]) -> Frame:
-    """Per key the rows, and per metric how many have a value, their sums and extremes.
+def _out_of_range(lazy: Frame, where: Columns, metrics: Mapping[str, Metric]) -> bool:
+    """True if some value of the table, counted or not, may be one that cannot be counted.
+
+    Files know the extremes of their columns; by key they cost a quarter of a pass over the rows.
+    """
+    columns = dict.fromkeys(where.values[name] for name in metrics)
+    asked = [nw.col(column).min().alias(f"min {column}") for column in columns]
+    asked += [nw.col(column).max().alias(f"max {column}") for column in columns]
+    found = _rows(lazy.select(*asked).collect())[0]
+    for name, metric in metrics.items():
+        ends = [found[f"{end} {where.values[name]}"] for end in ("min", "max")]
+        if None in ends:
+            return True
+        low, high = map(float, ends)
+        if math.isnan(low) or math.isnan(high) or (metric.kind is Kind.COUNT and math.isinf(high)):
+            return True
+        if range_problem(metric, where.values[name], low, high, broken=False) is not None:
+            return True
+    return False
+
+
+def sums_query(
+    keyed: Frame, where: Columns, metrics: Mapping[str, Metric], whole: Collection[str], *, extremes: bool = True
+) -> Frame:
+    """Per key the rows, and per metric how many have a value, their sums and, where asked, their extremes.
 
     Args:
         keyed: Of ``keyed_rows``.
         where: Its columns.
         metrics: By name.
         whole: Columns that hold whole numbers only.
+        extremes: The smallest and the largest value too.
     """
     squares = {}
     for name, metric in metrics.items():
@@ -387,11 +412,9 @@ def sums_query(keyed: Frame, where: Columns, metrics: Mapping[str, Metric], whol
     asked = [nw.len().alias("rows")]
     for name, metric in metrics.items():
         value = nw.col(f"value {where.values[name]}")
-        asked += [
-            value.count().alias(f"observed {name}"),
-            value.min().alias(f"low {name}"),
-            value.max().alias(f"high {name}"),
-        ]
+        asked.append(value.count().alias(f"observed {name}"))
+        if extremes:
+            asked += [value.min().alias(f"low {name}"), value.max().alias(f"high {name}")]
         if metric.kind is not Kind.QUANTILE:
             asked.append(value.sum().alias(f"total {name}"))
         if f"squares {name}" in squares:
@@ -440,8 +463,11 @@ def _problems(sums: Table, where: Columns, metrics: Mapping[str, Metric]) -> lis
         observed = sums[f"observed {name}"] > 0
         if not observed.any():
             continue
-        low = float(sums[f"low {name}"][observed].min())
-        high = float(sums[f"high {name}"][observed].max())
+        # Extremes that were not asked for are known to be in range.
+        low, high = 0.0, 1.0
+        if f"low {name}" in sums:
+            low = float(sums[f"low {name}"][observed].min())
+            high = float(sums[f"high {name}"][observed].max())
         broken = False
         if f"squares {name}" in sums and metric.kind is Kind.PROPORTION and low >= 0 and high <= 1:
             # 0 and 1 are the only numbers in [0, 1] that are their own squares.
