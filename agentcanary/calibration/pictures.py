@@ -29,11 +29,7 @@ def picture(calibration: Calibration, view: str, *, metric: str | None, theme: s
     judged = [one for one in calibration.metrics if one.limit is not None]
     found = calibration.metric(metric) if metric is not None else judged[0]
     if view == "detection":
-        harmless = calibration.false_rollbacks
         points = [
-            Detected(ratio=1.0, share=harmless.share, low=harmless.low, high=harmless.high, replays=harmless.replays)
-        ]
-        points += [
             Detected(
                 ratio=one.ratio,
                 share=one.rolled_back.share,
