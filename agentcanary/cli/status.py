@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+from agentcanary.cli.completion import rollouts
 from agentcanary.cli.exit_codes import GATE_HELP, gate
 from agentcanary.cli.options import CONFIG_FILE, AgentOption, ConfigOption, ExitCodeOption, JsonOption
 from agentcanary.cli.output import print_json, show
 
 RolloutArgument = Annotated[
-    str | None, typer.Argument(metavar="ROLLOUT", help="Id of a rollout; else the agent's newest.")
+    str | None,
+    typer.Argument(metavar="ROLLOUT", help="Id of a rollout; else the agent's newest.", autocompletion=rollouts),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,6 +40,15 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """Counts that were read, what they were read for, and when the judges' were, in seconds of this process."""
+
+    key: object
+    counted: Counted
+    judges_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """What the pages show and act on. Everything here waits for the store: call it in a thread.
 
@@ -56,7 +66,7 @@ class Source:
     agent: str | None = None
     config: Config | None = None
     _histories: dict[str, EvidenceHistory] = field(default_factory=dict, compare=False, repr=False)
-    _counts: dict[str, tuple[object, Counted]] = field(default_factory=dict, compare=False, repr=False)
+    _counts: dict[str, _Held] = field(default_factory=dict, compare=False, repr=False)
 
     def guarded_by(self, guard: Guard) -> Source:
         """The same, with other tokens."""
@@ -139,11 +149,17 @@ class Source:
         """What is counted: read again only when the controller has counted, or the rollout changed."""
         key = (rollout.revision, rollout.stopped_at, self.store.counted_until(rollout.id))
         held = self._counts.get(rollout.id)
-        if held is None or held[0] != key:
-            held = self._counts[rollout.id] = (key, counted(self.store, rollout))
+        if held is None or held.key != key:
+            now = time.monotonic()
+            # Of thousands of conversations, and slow to change: read again once a minute.
+            lately = held is not None and now - held.judges_at < _JUDGES_EVERY
+            reported = held.counted.reported if held is not None and lately else None
+            read = counted(self.store, rollout, reported=reported)
+            judges_at = held.judges_at if held is not None and lately else now
+            held = self._counts[rollout.id] = _Held(key=key, counted=read, judges_at=judges_at)
             while len(self._counts) > _KEPT:
                 self._counts.pop(next(iter(self._counts)))
-        return held[1]
+        return held.counted
 
     def _plan(self, before: Rollout) -> Plan:
         """The configured plan where the configuration is about the same versions, else the rollout's own."""
@@ -162,4 +178,5 @@ class Source:
 
 
 _KEPT = 20
+_JUDGES_EVERY = 60.0
 _DELIVERIES = 50

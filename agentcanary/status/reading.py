@@ -75,8 +75,13 @@ def situation(
     )
 
 
-def counted(store: Store, rollout: Rollout) -> Counted:
+def counted(store: Store, rollout: Rollout, *, reported: tuple[ReportedArm, ...] | None = None) -> Counted:
     """What is counted of a rollout, and what the evidence says.
+
+    Args:
+        store: The store.
+        rollout: As it is stored.
+        reported: What judges reported of each arm, where that was read lately.
 
     Raises:
         StoreError: If the store cannot be read.
@@ -86,7 +91,7 @@ def counted(store: Store, rollout: Rollout) -> Counted:
     return Counted(
         aggregates=found,
         findings=findings_of(rollout, found),
-        reported=tuple(store.reported(rollout.agent, rollout.id, horizons)),
+        reported=tuple(store.reported(rollout.agent, rollout.id, horizons)) if reported is None else reported,
         segments=store.segments(rollout),
     )
 
