@@ -101,6 +101,7 @@ class RolloutView:
         taken_back: True when the canary was taken back: its units are served by ``stable`` from their next turn on.
         new_units: The arm of new units while not ``open``: canary after a promotion, else stable.
         sticky: False when every request is its own unit.
+        deployed: The arm that this Deployment is, where a mesh draws each request; None where our hash decides.
         salted: The hash of the salt, to be continued by a unit: only ever copied.
     """
 
@@ -122,6 +123,7 @@ class RolloutView:
     taken_back: bool = False
     new_units: Arm = Arm.STABLE
     sticky: bool = True
+    deployed: Arm | None = None
     salted: blake2b = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -192,8 +194,9 @@ class Assignment(NamedTuple):
 
 
 def on_stable(view: RolloutView, unit: str, reason: Reason, *, buckets: Buckets = NOWHERE) -> Assignment:
-    """A unit outside all statistics, served by stable, for ``reason``."""
-    return Assignment(view, unit, Arm.STABLE, view.stable, reason, -1, buckets, reason.value, True)
+    """A unit outside all statistics, served by stable, for ``reason``; by what this Deployment is, in a mesh."""
+    arm = view.deployed or _STABLE
+    return Assignment(view, unit, arm, view.version(arm), reason, -1, buckets, reason.value, True)
 
 
 def needs_pin(view: RolloutView, buckets: Buckets) -> bool:
@@ -216,7 +219,7 @@ def assign(view: RolloutView, unit: str, buckets: Buckets, *, now: float, fresh:
         fresh: False when the view is older than ``stale_after``; new units then stay on stable, in no statistic.
     """
     if not view.open:
-        arm = view.new_units
+        arm = view.deployed or view.new_units
         reason = Reason.NO_ROLLOUT
         return Assignment(view, unit, arm, view.version(arm), reason, -1, buckets, reason.value, True)
     if not fresh:
@@ -226,7 +229,8 @@ def assign(view: RolloutView, unit: str, buckets: Buckets, *, now: float, fresh:
         if view.previous_epoch < 0:
             return on_stable(view, unit, Reason.HANDOVER, buckets=buckets)
         epoch, weight = view.previous_epoch, view.previous_weight
-    if buckets.assignment < weight:
+    canary = buckets.assignment < weight if view.deployed is None else view.deployed is _CANARY
+    if canary:
         return _new(Assignment, (view, unit, _CANARY, view.canary, _SPLIT, epoch, buckets, None, True))
     return _new(Assignment, (view, unit, _STABLE, view.stable, _SPLIT, epoch, buckets, None, True))
 
@@ -243,7 +247,7 @@ def place(view: RolloutView, unit: str, key: str, now: float, fresh: bool) -> As
     if share < view.max_weight and view.sticky:
         return None
     buckets = _new(Buckets, (share, low % RESAMPLING_BUCKETS))
-    if view.open and fresh and now >= view.handover_until and share >= view.weight:
+    if view.open and fresh and now >= view.handover_until and share >= view.weight and view.deployed is None:
         return _new(Assignment, (view, unit, _STABLE, view.stable, _SPLIT, view.epoch, buckets, None, True))
     return assign(view, unit, buckets, now=now, fresh=fresh)
 
@@ -282,7 +286,9 @@ def follow(view: RolloutView, unit: str, pin: Pin, buckets: Buckets) -> Assignme
 
 def force(view: RolloutView, unit: str, arm: Arm, buckets: Buckets) -> Assignment:
     """A tester's turn on the arm that was asked for, in no statistic; stable when there is no open rollout."""
-    if not view.open or view.taken_back:
+    if view.deployed is not None:
+        arm = view.deployed
+    elif not view.open or view.taken_back:
         arm = Arm.STABLE
     reason = Reason.FORCED
     return Assignment(view, unit, arm, view.version(arm), reason, -1, buckets, reason.value, True)

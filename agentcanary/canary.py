@@ -32,6 +32,7 @@ from agentcanary.context import set_stable_version
 from agentcanary.controller import Controller, ControlThread
 from agentcanary.conversation import Finder, SignedCookie, finder
 from agentcanary.degraded import Degraded
+from agentcanary.deployment import deployed_arm, mesh_weights, remote_versions
 from agentcanary.direct import DirectTurn
 from agentcanary.effects.notifications import Notifier, NotifyAll, notifiers_from
 from agentcanary.errors import AgentCanaryError, StoreError
@@ -47,7 +48,7 @@ from agentcanary.shared_secrets import shared_secrets
 from agentcanary.snapshot import SnapshotKeeper
 from agentcanary.store import DEAD_AFTER, Store
 from agentcanary.telemetry import Telemetry
-from agentcanary.versions import ASGIApp, Registry
+from agentcanary.versions import Registry
 from agentcanary.watching import Watching
 from agentcanary_analysis.aggregates import Arm
 
@@ -74,7 +75,7 @@ class Canary:
         notifiers: Who is told; by default what the configuration names.
 
     Raises:
-        ConfigError: If a token in the environment cannot be used.
+        ConfigError: If a token in the environment cannot be used, or a mesh's Deployment does not say which it is.
 
     Attributes:
         config: The configuration.
@@ -98,11 +99,12 @@ class Canary:
     ) -> None:
         self.config = config
         self.registry = Registry(config.agent)
-        self.versions = _remote_versions(config)
+        self.versions = remote_versions(config)
         self.clock: Clock = clock or SystemClock()
         self.cookie: SignedCookie | None = None
         self.without: Counter[str] = Counter()
         self.guard = Guard.configured(config.security, os.environ)
+        self._deployed = deployed_arm(config, os.environ)
         self.forcing = self._forcing(None)
         self._pseudonyms: Pseudonyms | None = None
         # Nothing may be hashed with a key that other processes do not have: it would be another conversation there.
@@ -131,6 +133,7 @@ class Canary:
             stale_after=config.stale_after / self.clock.speed,
             on_failure=self.degraded,
             settling=Settling(self.store, agent=config.agent, tell=self.pins.settle, speed=self.clock.speed),
+            deployed=self._deployed,
         )
         self.recorder = Recorder(
             self.store,
@@ -155,7 +158,7 @@ class Canary:
             owner=f"{socket.gethostname()}:{uuid.uuid4().hex}",
             notify=notify,
             on_verdict=self.telemetry.verdict,
-            set_weight=_mesh_weights(config),
+            set_weight=mesh_weights(config),
             retention=config.retention,
         )
         self._control = ControlThread(
@@ -369,7 +372,7 @@ class Canary:
         """The JSON API as an ASGI application, behind tokens: ``app.mount("/canary", canary.api())``.
 
         Raises:
-            ConfigError: If a token in the environment cannot be used.
+            ConfigError: If a token in the environment cannot be used, or a mesh's Deployment does not say which it is.
         """
         from agentcanary.api import application
 
@@ -512,11 +515,11 @@ class Canary:
     def _forcing(self, secret: str | None) -> Forcing | None:
         """Who may force an arm; None where nobody may, so that no request is looked at for it."""
         security = self.config.security
-        if not (security.testers or security.trust_header or security.trusted_peers):
+        # A mesh has obeyed the header by the time a request is here: whoever sent it is no user who was drawn.
+        trust_header = security.trust_header or self._deployed is not None
+        if not (security.testers or trust_header or security.trusted_peers):
             return None
-        return Forcing(
-            self.agent, secret=secret, trust_header=security.trust_header, trusted_peers=security.trusted_peers
-        )
+        return Forcing(self.agent, secret=secret, trust_header=trust_header, trusted_peers=security.trusted_peers)
 
     def _finder(self, users: Sequence[tuple[str, object]] | None = None) -> Finder:
         """What finds conversations; with the places of users, what finds them."""
@@ -570,26 +573,6 @@ def watching_of(config: Config) -> Watching | None:
         return None
     own = protocol_of(responses.error_if) if responses.error_if else None
     return Watching(responses.protocols, own, measures=responses.measure)
-
-
-def _remote_versions(config: Config) -> dict[str, ASGIApp]:
-    if not config.versions:
-        return {}
-    # httpx is loaded only where a version is remote.
-    from agentcanary.remote import RemoteVersion
-
-    return {
-        name: RemoteVersion(remote.url, connect_timeout=remote.connect_timeout, read_timeout=remote.read_timeout)
-        for name, remote in config.versions.items()
-    }
-
-
-def _mesh_weights(config: Config) -> Callable[[float], None] | None:
-    if config.kubernetes is None or not config.kubernetes.patch:
-        return None
-    from agentcanary.effects.kubernetes import MeshWeights
-
-    return MeshWeights(config.kubernetes)
 
 
 def journals_folder(config: Config) -> Path:

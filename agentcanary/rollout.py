@@ -156,7 +156,15 @@ def rollout_id(agent: str, salt: bytes) -> str:
     return f"{agent}-{blake2b(salt, digest_size=5, person=b'rollout-id').hexdigest()}"
 
 
-def view_of(agent: str, rollout: Rollout | None, *, stable: str, canary: str | None, handover: float) -> RolloutView:
+def view_of(
+    agent: str,
+    rollout: Rollout | None,
+    *,
+    stable: str,
+    canary: str | None,
+    handover: float,
+    deployed: Arm | None = None,
+) -> RolloutView:
     """What the request path needs to know.
 
     A rollout that runs or drains has the say, whatever the configuration of this worker names. A drained one is
@@ -168,13 +176,17 @@ def view_of(agent: str, rollout: Rollout | None, *, stable: str, canary: str | N
         stable: The stable version that the configuration names.
         canary: The canary version that it names, if it does.
         handover: Seconds after a change of the weight during which other workers may not have seen it.
+        deployed: The arm that this Deployment is, where a mesh draws each request: it serves its own version,
+            whatever becomes of the rollout.
     """
     if rollout is None or rollout.phase is Phase.PENDING:
-        return RolloutView(agent=agent, stable=stable, canary=stable)
+        return RolloutView(agent=agent, stable=stable, canary=(deployed and canary) or stable, deployed=deployed)
     if rollout.drained_at is not None:
         won = rollout.phase is Phase.PROMOTED and (rollout.stable, rollout.canary) == (stable, canary)
         serves = rollout.canary if won else stable
-        return RolloutView(agent=agent, revision=rollout.revision, stable=serves, canary=serves)
+        other = rollout.canary if deployed else serves
+        kept = rollout.stable if deployed else serves
+        return RolloutView(agent=agent, revision=rollout.revision, stable=kept, canary=other, deployed=deployed)
     stopped = rollout.stopped_at is not None
     cause = "safety" if stopped else rollout.cause
     left = stopped or rollout.phase is Phase.ROLLED_BACK
@@ -187,7 +199,7 @@ def view_of(agent: str, rollout: Rollout | None, *, stable: str, canary: str | N
         revision=rollout.revision,
         salt=rollout.salt,
         stable=rollout.stable,
-        canary=rollout.stable if taken_back else rollout.canary,
+        canary=rollout.stable if taken_back and deployed is None else rollout.canary,
         epoch=rollout.epochs[-1].number,
         stage=rollout.current_stage.name,
         weight=0.0 if left else rollout.weight,
@@ -200,6 +212,7 @@ def view_of(agent: str, rollout: Rollout | None, *, stable: str, canary: str | N
         taken_back=taken_back,
         new_units=Arm.CANARY if rollout.phase is Phase.PROMOTED and not left else Arm.STABLE,
         sticky=rollout.plan.sticky,
+        deployed=deployed,
     )
 
 

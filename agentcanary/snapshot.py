@@ -15,6 +15,7 @@ from agentcanary.errors import AgentCanaryError
 from agentcanary.rollout import Rollout, view_of
 from agentcanary.settled import Settling
 from agentcanary.store.workers import DEAD_AFTER
+from agentcanary_analysis.aggregates import Arm
 
 POLL_EVERY = 0.25
 HANDOVER = 2.0
@@ -52,6 +53,7 @@ class SnapshotKeeper:
         poll_every: Real seconds between two polls.
         on_failure: Called with ``snapshot`` or ``settling`` and the error whenever a poll fails.
         settling: Loads which units need no look-up, at every poll past the hand-over; None to look up all.
+        deployed: The arm that this Deployment is, where a mesh draws each request.
         monotonic: Real seconds that never go back.
 
     Attributes:
@@ -72,6 +74,7 @@ class SnapshotKeeper:
         poll_every: float = POLL_EVERY,
         on_failure: Callable[[str, BaseException | None], None] = lambda _kind, _error: None,
         settling: Settling | None = None,
+        deployed: Arm | None = None,
         monotonic: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._source = source
@@ -80,6 +83,7 @@ class SnapshotKeeper:
         self._canary = canary
         self._clock = clock
         self._handover = HANDOVER * clock.speed
+        self._deployed = deployed
         self._dead_after = DEAD_AFTER * clock.speed
         self._behind_everybody: float | None = None
         self._settling = settling
@@ -95,7 +99,17 @@ class SnapshotKeeper:
         self.fresh_until = float("-inf")
         self._stopped: tuple[str, float] | None = None
         self.rollout: Rollout | None = None
-        self.view: RolloutView = view_of(agent, None, stable=stable, canary=canary, handover=self._handover)
+        self.view: RolloutView = self._view_of(None)
+
+    def _view_of(self, rollout: Rollout | None) -> RolloutView:
+        return view_of(
+            self._agent,
+            rollout,
+            stable=self._stable,
+            canary=self._canary,
+            handover=self._handover,
+            deployed=self._deployed,
+        )
 
     @property
     def fresh(self) -> bool:
@@ -180,7 +194,14 @@ class SnapshotKeeper:
             self.view = _taken_back(self.view)
 
     def _show(self, rollout: Rollout | None) -> None:
-        view = view_of(self._agent, rollout, stable=self._stable, canary=self._canary, handover=self._handover)
+        view = view_of(
+            self._agent,
+            rollout,
+            stable=self._stable,
+            canary=self._canary,
+            handover=self._handover,
+            deployed=self._deployed,
+        )
         if self._stopped is not None:
             stopped_rollout, since = self._stopped
             if view.rollout == stopped_rollout and view.open and self._monotonic() - since < _CONFIRMATION:

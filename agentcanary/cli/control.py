@@ -33,6 +33,7 @@ def controller(
 
     from agentcanary.cli.seat import seat
     from agentcanary.controller import Controller, ControlThread
+    from agentcanary.deployment import mesh_weights
     from agentcanary.effects.notifications import NotifyAll, notifiers_from
 
     ended = threading.Event()
@@ -55,6 +56,7 @@ def controller(
                 owner=f"{os.uname().nodename}:{uuid.uuid4().hex}",
                 notify=NotifyAll(notifiers_from(at.config)),
                 retention=at.config.retention,
+                set_weight=mesh_weights(at.config),
             ),
             every=at.config.look_every,
             on_failure=failed,

@@ -41,6 +41,7 @@ def contradictions(data: Mapping[str, Any]) -> Found:
     yield from _freeze(data)
     yield from _tokens(data)
     yield from _retention(data)
+    yield from _mesh(data)
 
 
 def _freeze(data: Mapping[str, Any]) -> Found:
@@ -104,6 +105,13 @@ def _stickiness(data: Mapping[str, Any]) -> Found:
     if users == []:
         remedy = "write conversation: {user_from: [header: x-user-id]}"
         yield ("sticky_by",), f"sticky_by: user needs to know where the user is found; {remedy}"
+
+
+def _mesh(data: Mapping[str, Any]) -> Found:
+    mesh = data.get("kubernetes")
+    if isinstance(mesh, dict) and mesh.get("mode") == "mesh" and data.get("sticky") is not False:
+        text = "kubernetes.mode: mesh draws every request by itself, so no conversation keeps its version"
+        yield ("kubernetes", "mode"), f"{text}; write sticky: false beside it, or mode: process"
 
 
 def _margins(data: Mapping[str, Any]) -> Found:

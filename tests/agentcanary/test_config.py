@@ -128,6 +128,8 @@ def test_every_key_reaches_its_place() -> None:
         floor=0.5,
     )
     assert plan.metric("p50_latency").always_measured
+    assert plan.metric("error_rate").early
+    assert plan.max_violation_rate == 0.001
     assert plan.metric("p50_latency").quantile == 0.5
     assert {m.name: (m.horizon, m.floor) for m in plan.metrics if m.name != "cost"} == {
         "error_rate": (900.0, 0.01),
@@ -166,7 +168,7 @@ def test_every_key_reaches_its_place() -> None:
     }
     assert config.kubernetes == Mesh(
         api=MeshApi.GATEWAY_API,
-        mode=MeshMode.MESH,
+        mode=MeshMode.PROCESS,
         name="support-agent",
         namespace="agents",
         service="support",
@@ -176,7 +178,6 @@ def test_every_key_reaches_its_place() -> None:
         hosts=("support.example.com",),
         gateways=("public",),
         version_label="track",
-        patch=True,
     )
     assert config.notify == (
         Log(),

@@ -38,6 +38,11 @@ def test_a_section_that_states_nothing_stands_for_the_agents_own_name() -> None:
         ("kubernetes: {stable_service: a}", "stable_service and canary_service belong together"),
         ("kubernetes: {api: gateway-api}", "an HTTPRoute has no subsets: state stable_service and canary_service"),
         ("kubernetes: {port: 0}", "kubernetes.port"),
+        (
+            "kubernetes: {mode: mesh}",
+            "kubernetes.mode: mesh draws every request by itself, so no conversation",
+        ),
+        ("kubernetes: {patch: true}", "patch needs mode: mesh"),
     ],
 )
 def test_each_mistake_is_named(text: str, message: str) -> None:
