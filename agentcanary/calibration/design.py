@@ -146,9 +146,12 @@ def replayable(plan: Plan, history: History) -> tuple[Plan, tuple[str, ...]]:
         for stage in plan.stages
         if not stage.auto_rollback and stage.weight < 1
     ]
+    if plan.freeze:
+        notes.append("freeze windows are left out: a rollout would wait for their end before a step forward")
     return (
         replace(
             plan,
+            freeze=(),
             criteria=tuple(one for one in plan.criteria if one.metric in known),
             promotion=tuple(one for one in plan.promotion if one.metric in known),
             stages=tuple(

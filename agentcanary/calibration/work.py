@@ -138,7 +138,7 @@ def _own_margin(plan: Plan, metric: str) -> float:
 
 def _without_policy(plan: Plan) -> Plan:
     """The plan with no end but those that the evidence makes."""
-    return replace(plan, max_safety_violations=_NO_LIMIT)
+    return replace(plan, max_safety_violations=_NO_LIMIT, max_violation_rate=None)
 
 
 def _proving(plan: Plan, margins: Mapping[str, float]) -> Plan:

@@ -232,7 +232,8 @@ def test_with_one_block_of_days_nothing_is_confirmed_and_nothing_known_of_other_
 def test_violations_stop_replays_by_policy_and_few_failures_and_missing_users_are_named() -> None:
     rows = frame(days=4, per_hour=60, errors=0.005).drop(columns="user_id")
     rows = rows.assign(safety_violations=(rows.index % 10 == 0).astype(int))
-    found = calibrate(rows, ERRORS_ONLY, replays=20, rng=np.random.default_rng(1), longest=5 * HOUR, ratios=(3.0,))
+    plan = replace(ERRORS_ONLY, max_violation_rate=0.001)
+    found = calibrate(rows, plan, replays=20, rng=np.random.default_rng(1), longest=5 * HOUR, ratios=(3.0,))
     assert found.safety_stops.count == 20
     assert any("stopped by a safety violation" in sentence for sentence in found.sentences())
     # Evidence is judged by itself: the policy's stops are no false rollbacks of it.

@@ -179,6 +179,16 @@ def test_a_plan_is_replayed_without_what_nobody_recorded_and_says_so(plan: Plan)
     assert any(note == "p95_latency: nothing in the history, so nothing is known of it" for note in notes)
 
 
+def test_freeze_windows_are_left_out_and_named(plan: Plan) -> None:
+    text = PLAN + "freeze:\n  - {days: [fri], hours: '15:00-23:00'}\n"
+    frozen = parse_config(text).plan
+    assert frozen.freeze
+    history = history_of(frame(days=3, per_hour=20), plan.metrics)
+    known, notes = replayable(frozen, history)
+    assert known.freeze == ()
+    assert any(note.startswith("freeze windows are left out") for note in notes)
+
+
 def test_pandas_is_not_changed_by_reading_it(plan: Plan) -> None:
     rows = frame(days=3, per_hour=20)
     copy = rows.copy()
