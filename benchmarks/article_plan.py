@@ -17,7 +17,7 @@ from agentcanary.plan import DEFAULT_CRITERIA, Criterion, Plan, Stage
 from agentcanary.simulate import End, OperatingCharacteristics, Truth, simulate
 from agentcanary_analysis.checks import parse_check
 
-_PROCESSES = 2
+_PARTS = 2
 
 
 def _stage(name: str, weight: float, minutes: float, least: int, *checks: str) -> Stage:
@@ -58,12 +58,12 @@ ERRORS_AND_COMPLETION = Plan(
 """The same, judging errors and completion only."""
 
 
-def run(plan: Plan, truth: Truth, *, runs: int, seed: int) -> OperatingCharacteristics:
-    """``simulate`` in two processes, each with its own stream of one seed."""
-    seeds = np.random.SeedSequence(seed).spawn(_PROCESSES)
-    sizes = [runs // _PROCESSES + (part < runs % _PROCESSES) for part in range(_PROCESSES)]
-    with ProcessPoolExecutor(_PROCESSES) as pool:
-        parts = list(pool.map(_part, [plan] * _PROCESSES, [truth] * _PROCESSES, sizes, seeds))
+def run(plan: Plan, truth: Truth, *, runs: int, seed: int, processes: int = _PARTS) -> OperatingCharacteristics:
+    """``simulate`` in two parts, each with its own stream of one seed: the same result in one process or in two."""
+    seeds = np.random.SeedSequence(seed).spawn(_PARTS)
+    sizes = [runs // _PARTS + (part < runs % _PARTS) for part in range(_PARTS)]
+    with ProcessPoolExecutor(processes) as pool:
+        parts = list(pool.map(_part, [plan] * _PARTS, [truth] * _PARTS, sizes, seeds))
     return OperatingCharacteristics(
         ends=tuple(end for part in parts for end in part.ends),
         conversations=tuple(size for part in parts for size in part.conversations),

@@ -43,11 +43,13 @@ def article_rule(c_k: FloatArray, c_n: FloatArray, s_k: FloatArray, s_n: FloatAr
 
 
 def z_test(c_k: FloatArray, c_n: FloatArray, s_k: FloatArray, s_n: FloatArray) -> npt.NDArray[np.bool_]:
-    """One-sided pooled z-test at 5 %."""
+    """One-sided pooled z-test at 5 %; it says nothing where an arm is empty."""
     k_c, n_c, k_s, n_s = (column.sum(axis=1) for column in (c_k, c_n, s_k, s_n))
+    both = (n_c > 0) & (n_s > 0)
+    n_c, n_s = np.where(both, n_c, 1), np.where(both, n_s, 1)
     pooled = (k_c + k_s) / (n_c + n_s)
     error = np.sqrt(np.maximum(pooled * (1 - pooled) * (1 / n_c + 1 / n_s), 1e-300))
-    return np.asarray(ndtr((k_s / n_s - k_c / n_c) / error) < LEVEL)
+    return np.asarray(both & (ndtr((k_s / n_s - k_c / n_c) / error) < LEVEL))
 
 
 def conditional(weights: tuple[float, ...]) -> Rule:
