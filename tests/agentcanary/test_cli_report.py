@@ -290,9 +290,10 @@ def test_a_rollout_without_conversations_has_a_report_that_says_so(
     place.store.close()
     assert report.verdict.value == "hold"
     assert {check.status for check in report.checks} == {Status.NO_DATA}
-    html = report.to_html()
-    assert "No conversations were counted." in html
-    assert "Evidence over time" not in html
+    assert "No conversations were counted." in report.to_markdown()
+    words = repr(report.plots())
+    assert "Weight of the canary: 20 %." in words
+    assert "Evidence of" not in words
 
 
 def test_a_notebook_reads_a_rollout_by_the_url_of_its_store(here: Path) -> None:
@@ -309,12 +310,12 @@ def test_a_notebook_reads_a_rollout_by_the_url_of_its_store(here: Path) -> None:
     assert not Path("nothing.sqlite3").exists()
 
 
-def test_analyze_writes_the_same_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_analyze_writes_the_same_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     frame = generate_history(days=2, conversations_per_day=400, rng=np.random.default_rng(3), canary="support-v2")
     frame.to_csv("outcomes.csv", index=False)
     versions = ("--stable", "support-v1", "--canary", "support-v2", "--check", "error_rate_increase < 0.10")
-    done = CliRunner().invoke(app, ["analyze", "outcomes.csv", *versions, "--output", "report.html"])
+    done = CliRunner().invoke(app, ["analyze", "outcomes.csv", *versions, "--output", "report.md"])
     assert done.exit_code == 11, done.output
-    assert run("outcomes.csv", *versions, "--output", "again.html").exit_code == 0
-    assert Path("report.html").read_text() == Path("again.html").read_text()
+    assert run("outcomes.csv", *versions, "--output", "again.md").exit_code == 0
+    assert Path("report.md").read_text() == Path("again.md").read_text()
