@@ -10,6 +10,7 @@ from agentcanary.config import Config, parse_config
 from agentcanary.controller import Controller
 from agentcanary.outcomes import Outcome, Record, TurnEnded, TurnOutcome, TurnStarted
 from agentcanary.rollout import Phase, view_of
+from agentcanary.segments import Segment
 from agentcanary.state_machine import new_rollout
 from agentcanary.store import Store, Worker
 from agentcanary.testing import FrozenClock, RecordingNotifier
@@ -107,6 +108,7 @@ def play(
                 )
                 records.append(_outcome(unit, name, value, at))
             records.append(_outcome(unit, "escalated", float(rng.random() < 0.1), at))
+            records.append(_outcome(unit, Segment("language", ("en", "en", "de", "fr")[number % 4]).outcome, 1.0, at))
         records.append(_outcome(f"c{step}-0", "safety_violation", 0.0, clock()))
         store.apply(f"scene-{step}", records)
         clock.advance(STEP - 10)

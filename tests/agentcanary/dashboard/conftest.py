@@ -109,14 +109,14 @@ class Browser(TestClient):
         return found[1]
 
 
-def serve(desk: Desk, conversations: int, *, minutes: float = 30.0) -> None:
+def serve(desk: Desk, conversations: int, *, minutes: float = 30.0, name: str = "c") -> None:
     """Conversations of one turn, each with its outcome; then one look."""
     rng = random.Random(7)
     view = view_of("support", desk.rollout, stable="support-v1", canary="support-v2", handover=2.0)
     records: list[Record] = []
     for number in range(conversations):
         at = desk.clock() + minutes * 60 * number / conversations
-        unit = f"c{number}"
+        unit = f"{name}{number}"
         given = assign(view, unit, bucket(view.salt, unit), now=at, fresh=True)
         if must_store(given):
             desk.store.put_pin("support", view.rollout, unit, given.pin, at)
@@ -127,7 +127,7 @@ def serve(desk: Desk, conversations: int, *, minutes: float = 30.0) -> None:
             TurnStarted(unit, given, at),
             TurnEnded(unit, given, at, at + latency, latency, latency / 2, outcome),
             Outcome(
-                id=f"o{number}",
+                id=f"o{unit}",
                 agent="support",
                 conversation_id=unit,
                 name="task_completion",
@@ -135,7 +135,7 @@ def serve(desk: Desk, conversations: int, *, minutes: float = 30.0) -> None:
                 at=at + 20,
             ),
         ]
-    desk.store.apply("batch", records)
+    desk.store.apply(f"batch-{name}", records)
     desk.clock.advance(minutes * 60)
     now = desk.clock()
     desk.store.heartbeat(

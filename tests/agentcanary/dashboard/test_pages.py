@@ -14,14 +14,16 @@ from starlette.routing import Mount
 
 from agentcanary.dashboard import Source, application
 from agentcanary.dashboard.sessions import COOKIE
+from agentcanary.outcomes import Outcome
 from agentcanary.plan import Plan
 from agentcanary.rollout import Rollout
 from agentcanary.security import Guard
+from agentcanary.segments import Segment
 from agentcanary.state_machine import ActionKind, new_rollout
 from agentcanary.store import Store
 from agentcanary.testing import FrozenClock
 
-from .conftest import CONFIG, GUARD, OPERATOR, READER, RECORDER, T0, Browser, Desk, desk_in, start
+from .conftest import CONFIG, GUARD, OPERATOR, READER, RECORDER, T0, Browser, Desk, desk_in, serve, start
 
 
 class Elements(HTMLParser):
@@ -339,3 +341,25 @@ def test_a_page_of_a_rollout_that_never_looked_says_so(empty: Desk) -> None:
     text = page_of(empty)
     for words in ("waits to start", "No look was kept yet", "No conversation is counted yet", "None yet"):
         assert words in text
+
+
+def test_segments_are_shown_beside_the_whole(desk: Desk) -> None:
+    told = [
+        Outcome(
+            id=f"s{number}",
+            agent="support",
+            conversation_id=f"late{number}",
+            name=Segment("language", "de<b>").outcome,
+            value=1.0,
+            at=desk.clock(),
+        )
+        for number in range(40)
+    ]
+    desk.store.apply("segments", told)
+    serve(desk, 40, name="late", minutes=1.0)
+    desk.clock.advance(600)
+    serve(desk, 1, name="after", minutes=1.0)
+    text = page_of(desk)
+    assert 'id="segments"' in text
+    assert "de&lt;b&gt;" in text
+    assert re.search(r"[0-9]+ stable, [0-9]+ canary", text)
