@@ -125,7 +125,7 @@ class JsonReader:
         _check_encoding(text)
         for keys, quoted in self._paths:
             # A key that is nowhere to be found is not there twice either.
-            twice = text.count(quoted) > 1 and _at(document, keys) is not None
+            twice = _at(document, keys) is not None and text.count(quoted) > 1
             if twice and (len(keys) > 1 or not _add_up(_members(text), text)):
                 return None
         if b"\\" in text and _ESCAPED_LETTER(text):

@@ -135,7 +135,7 @@ HEADERS = st.lists(
 )
 
 
-@settings(max_examples=120, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=60, suppress_health_check=list(HealthCheck), deadline=None)
 @given(BODIES, TYPES, HEADERS, st.lists(st.integers(0, 90), max_size=3), st.sampled_from([None, *PRESETS]))
 def test_nothing_that_is_sent_is_changed_or_lost_or_breaks_a_request(
     host: FakeHost,
