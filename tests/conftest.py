@@ -27,6 +27,10 @@ COMPONENTS: dict[str, tuple[Callable[[], bool], str]] = {
     "chromium": (lambda: shutil.which("chromium") is not None, "no chromium on the PATH (Debian package chromium)"),
     "kubectl": (lambda: shutil.which("kubectl") is not None, "no kubectl on the PATH (package kubectl)"),
     "wrk": (lambda: shutil.which("wrk") is not None, "no wrk on the PATH (Debian package wrk)"),
+    "mesh schemas": (
+        lambda: Path(os.environ.get("AGENTCANARY_MESH_SCHEMAS", "-"), "node_modules/@kubernetes-models/istio").is_dir(),
+        "AGENTCANARY_MESH_SCHEMAS names no folder in which npm installed @kubernetes-models/istio and /gateway-api",
+    ),
     "java": (lambda: shutil.which("java") is not None, "no java on the PATH, which PySpark needs"),
     "shared data": (lambda: (SHARED / "data").is_dir(), "the folder ../shared/data is not there"),
 }
