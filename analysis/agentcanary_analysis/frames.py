@@ -8,11 +8,8 @@ Missing values stay missing; a NaN is one too, on every backend.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from functools import reduce
-from operator import add
 from typing import Any
 
 import narwhals as nw
@@ -27,21 +24,15 @@ from agentcanary_analysis.frame_columns import (
     check_kinds,
     default_metrics,
     find_columns,
-    range_problem,
 )
-from agentcanary_analysis.histogram import GROWTH, INFINITE_BIN
+from agentcanary_analysis.frame_queries import bins_query, grouped_rows, is_whole, keyed_rows, sums_query
+from agentcanary_analysis.frame_values import out_of_range, problems_of, refuse_absent, refuse_duplicates, rows_of
 from agentcanary_analysis.metrics import Kind, Metric
-from agentcanary_analysis.resampling import with_bucket
 
 Frame = nw.LazyFrame[Any]
 Progress = Callable[[str], None]
 
-# Up to so many rows each cluster is counted by itself; beyond, clusters are taken together by resampling bucket.
-EXACT_CLUSTERS_UP_TO = 300_000
 _MOST_EPOCHS = 1000
-# What lies outside has the lowest bin and the infinite one, as in ``bin_of``.
-_SMALLEST, _LARGEST = 1e-9, 1e87
-_SHOWN = 8
 
 
 def frame_aggregates(
@@ -159,19 +150,19 @@ def count_frame(
     lazy = _readable(lazy.select(*where.needed), where)
     schema = lazy.collect_schema()
     check_kinds(where, {name: _kind(dtype) for name, dtype in schema.items()})
-    whole = {name for name, dtype in schema.items() if _is_whole(dtype)}
+    whole = {name for name, dtype in schema.items() if is_whole(dtype)}
     kept = {metric.name: metric for metric in metrics if metric.name in where.values}
     tell("reading")
     cuts = _cuts(lazy, where, slices, complete=needs_times)
     group, lazy = grouped_rows(lazy, where)
     keyed = keyed_rows(lazy, where, stable, canary, group, cuts)
     tell("counting")
-    extremes = _out_of_range(lazy, where, kept)
+    extremes = out_of_range(lazy, where, kept)
     sums = _table(sums_query(keyed, where, kept, whole, extremes=extremes))
-    problems = _problems(sums, where, kept)
+    problems = problems_of(sums, where, kept)
     if problems:
         raise TableError("; ".join(problems))
-    _refuse_absent(sums, lazy, where.version, stable=stable, canary=canary)
+    refuse_absent(sums, lazy, where.version, stable=stable, canary=canary)
     tell("histograms")
     counted_rows = keyed.filter(nw.col("side").is_in([int(Side.STABLE), int(Side.CANARY)]))
     bins = {
@@ -181,7 +172,7 @@ def count_frame(
     }
     if unit is not None:
         tell("looking for conversations that occur twice")
-        _refuse_duplicates(lazy, unit)
+        refuse_duplicates(lazy, unit)
     return arrange(
         sums,
         bins,
@@ -265,24 +256,13 @@ def _kind(dtype: Any) -> ColumnKind:
     return ColumnKind.TIME if dtype in (nw.Datetime, nw.Date) else ColumnKind.OTHER
 
 
-def _number(column: str, dtype: Any) -> nw.Expr:
-    """The column as numbers; NaN is missing."""
-    value = nw.col(column).cast(nw.Float64)
-    return value if _is_whole(dtype) else nw.when(~value.is_nan()).then(value)
-
-
-def _is_whole(dtype: Any) -> bool:
-    """Whole numbers, yes and no: such a column has no NaN and no half events."""
-    return bool(dtype.is_integer() or dtype == nw.Boolean)
-
-
 def _cuts(lazy: Frame, where: Columns, slices: int, *, complete: bool) -> list[Any]:
     """The times at which a new slice begins, the first left out; empty without times."""
     if slices < 2 or where.started_at is None:
         return []
     column = nw.col(where.started_at)
     known = [column.min().alias("first"), column.max().alias("last"), column.null_count().alias("unknown")]
-    ends = _rows(lazy.select(*known).collect())[0]
+    ends = rows_of(lazy.select(*known).collect())[0]
     first, last = ends["first"], ends["last"]
     if complete and (first is None or first == last or ends["unknown"]):
         raise TableError(
@@ -303,230 +283,6 @@ def _seconds(moment: Any) -> float:
     return float(moment)
 
 
-def grouped_rows(lazy: Frame, where: Columns) -> tuple[str, Frame]:
-    """By which column rows are taken together, and the table with it: clusters if rows are few, else buckets.
-
-    Args:
-        lazy: The table.
-        where: Its columns.
-    """
-    if where.cluster is not None:
-        rows = int(_rows(lazy.select(nw.len().alias("n")).collect())[0]["n"])
-        if rows <= EXACT_CLUSTERS_UP_TO:
-            return where.cluster, lazy
-        return "our bucket", with_bucket(lazy, where.cluster, "our bucket")
-    if where.bucket is not None:
-        return where.bucket, lazy
-    if where.unit is not None:
-        return "our bucket", with_bucket(lazy, where.unit, "our bucket")
-    return "our bucket", lazy.with_columns(nw.lit(0).alias("our bucket"))
-
-
-def keyed_rows(lazy: Frame, where: Columns, stable: str, canary: str, group: str, cuts: Sequence[Any]) -> Frame:
-    """The rows with what they are counted under: side, epoch, slice and group.
-
-    Args:
-        lazy: The table.
-        where: Its columns.
-        stable: Name of the stable version.
-        canary: Name of the canary version.
-        group: Column by which rows are taken together.
-        cuts: Times at which slices begin, the first left out.
-    """
-    version = nw.col(where.version)
-    text = version.cast(nw.String)
-    # A number, not a text: it is made for every row and grouped by.
-    side: nw.Expr = (
-        nw.when(text == nw.lit(stable))
-        .then(nw.lit(int(Side.STABLE)))
-        .when(text == nw.lit(canary))
-        .then(nw.lit(int(Side.CANARY)))
-        .when(version.is_null())
-        .then(nw.lit(int(Side.NO_VERSION)))
-        .otherwise(nw.lit(int(Side.OTHER)))
-    )
-    for column, without in ((where.unit, Side.NO_UNIT), (where.cluster, Side.NO_CLUSTER)):
-        if column is not None:
-            side = nw.when(nw.col(column).is_null()).then(nw.lit(int(without))).otherwise(side)
-    keys = {"side": side, "group": nw.col(group)}
-    if where.excluded is not None:
-        told = nw.col(where.excluded).cast(nw.String)
-        counts = told.is_null() | told.is_in(["", "0", "0.0", "False", "false"])
-        keys["side"] = nw.when(counts).then(side).otherwise(nw.lit(int(Side.EXCLUDED)))
-        keys["why"] = nw.when(counts).then(nw.lit("")).otherwise(told)
-    for number, name in enumerate(_epoch_columns(where)):
-        keys[f"key{number}"] = nw.col(name)
-    started = nw.col(where.started_at) if where.started_at else None
-    steps = [] if started is None else [nw.when(started >= nw.lit(cut)).then(1).otherwise(0) for cut in cuts]
-    keys["slice"] = reduce(add, steps) if steps else nw.lit(0)
-    schema = lazy.collect_schema()
-    values = {f"value {column}": _number(column, schema[column]) for column in dict.fromkeys(where.values.values())}
-    return lazy.select(*(expression.alias(name) for name, expression in {**keys, **values}.items()))
-
-
-def _epoch_columns(where: Columns) -> list[str]:
-    return [name for name in (where.epoch, where.weight, *where.strata) if name is not None]
-
-
-def _out_of_range(lazy: Frame, where: Columns, metrics: Mapping[str, Metric]) -> bool:
-    """True if some value of the table, counted or not, may be one that cannot be counted.
-
-    Files know the extremes of their columns; by key they cost a quarter of a pass over the rows.
-    """
-    columns = dict.fromkeys(where.values[name] for name in metrics)
-    asked = [nw.col(column).min().alias(f"min {column}") for column in columns]
-    asked += [nw.col(column).max().alias(f"max {column}") for column in columns]
-    found = _rows(lazy.select(*asked).collect())[0]
-    for name, metric in metrics.items():
-        ends = [found[f"{end} {where.values[name]}"] for end in ("min", "max")]
-        if None in ends:
-            return True
-        low, high = map(float, ends)
-        if math.isnan(low) or math.isnan(high) or (metric.kind is Kind.COUNT and math.isinf(high)):
-            return True
-        if range_problem(metric, where.values[name], low, high, broken=False) is not None:
-            return True
-    return False
-
-
-def sums_query(
-    keyed: Frame, where: Columns, metrics: Mapping[str, Metric], whole: Collection[str], *, extremes: bool = True
-) -> Frame:
-    """Per key the rows, and per metric how many have a value, their sums and, where asked, their extremes.
-
-    Args:
-        keyed: Of ``keyed_rows``.
-        where: Its columns.
-        metrics: By name.
-        whole: Columns that hold whole numbers only.
-        extremes: The smallest and the largest value too.
-    """
-    squares = {}
-    for name, metric in metrics.items():
-        column = where.values[name]
-        # The squares of events are the events; those of broken numbers tell that they are none.
-        if metric.kind is Kind.MEAN or (metric.kind is Kind.PROPORTION and column not in whole):
-            squares[f"squares {name}"] = nw.col(f"value {column}") * nw.col(f"value {column}")
-    if squares:
-        keyed = keyed.with_columns(**squares)
-    asked = [nw.len().alias("rows")]
-    for name, metric in metrics.items():
-        value = nw.col(f"value {where.values[name]}")
-        asked.append(value.count().alias(f"observed {name}"))
-        if extremes:
-            asked += [value.min().alias(f"low {name}"), value.max().alias(f"high {name}")]
-        if metric.kind is not Kind.QUANTILE:
-            asked.append(value.sum().alias(f"total {name}"))
-        if f"squares {name}" in squares:
-            asked.append(nw.col(f"squares {name}").sum().alias(f"squares {name}"))
-    there = keyed.collect_schema().names()
-    keys = [name for name in there if name in ("side", "why", "slice", "group") or name.startswith("key")]
-    return keyed.group_by(*keys).agg(*asked)
-
-
-def bins_query(rows: Frame, column: str, *, by_group: bool) -> Frame:
-    """Per key and histogram bin the number of rows; the bins are those of ``histogram.bin_of``.
-
-    Args:
-        rows: Of ``keyed_rows``.
-        column: Of the values.
-        by_group: Keep the groups apart.
-    """
-    value = nw.col(f"value {column}")
-    keys = [name for name in rows.collect_schema().names() if name.startswith("key")] + ["side", "slice"]
-    keys += ["group"] if by_group else []
-    # Logarithms only of what has one, and in one expression: databases evaluate every branch of a case.
-    inside = value.clip(_SMALLEST, _LARGEST)
-    number = (inside.log() / math.log(GROWTH) - 1e-9).ceil().clip(upper_bound=INFINITE_BIN)
-    binned = rows.filter(~value.is_null()).with_columns(number.alias("bin"))
-    return binned.group_by(*keys, "bin").agg(nw.len().alias("rows"))
-
-
 def _table(query: Frame) -> Table:
     frame = query.collect()
     return {name: frame.get_column(name).to_numpy() for name in frame.columns}
-
-
-def _rows(frame: nw.DataFrame[Any]) -> list[dict[str, Any]]:
-    return [dict(row) for row in frame.rows(named=True)]
-
-
-def _problems(sums: Table, where: Columns, metrics: Mapping[str, Metric]) -> list[str]:
-    """What is wrong with the values, of every column at once."""
-    if not sums["rows"].size or not sums["rows"].sum():
-        return ["the table has no rows"]
-    # What is excluded may hold anything.
-    counts = sums["side"] <= Side.CANARY
-    sums = {name: column[counts] for name, column in sums.items()}
-    found = []
-    for name, metric in metrics.items():
-        observed = sums[f"observed {name}"] > 0
-        if not observed.any():
-            continue
-        # Extremes that were not asked for are known to be in range.
-        low, high = 0.0, 1.0
-        if f"low {name}" in sums:
-            low = float(sums[f"low {name}"][observed].min())
-            high = float(sums[f"high {name}"][observed].max())
-        broken = False
-        if f"squares {name}" in sums and metric.kind is Kind.PROPORTION and low >= 0 and high <= 1:
-            # 0 and 1 are the only numbers in [0, 1] that are their own squares.
-            totals, squares = (np.where(observed, sums[f"{part} {name}"], 0.0) for part in ("total", "squares"))
-            broken = bool((totals - squares > 1e-12 * np.maximum(totals, 1)).any())
-        if metric.kind is Kind.COUNT:
-            broken = bool((np.where(observed, sums[f"total {name}"], 0.0) % 1).any()) or not np.isfinite(high)
-        problem = range_problem(metric, where.values[name], low, high, broken=broken)
-        if problem is not None:
-            found.append(problem)
-    if where.weight is not None:
-        weights = sums["key1" if where.epoch is not None else "key0"].astype(float)
-        odd = weights[~((weights >= 0) & (weights <= 1))]
-        if odd.size:
-            found.append(f"column {where.weight!r} has the value {odd[0]:g}; a weight is a share between 0 and 1")
-    if where.bucket is not None and where.cluster is None:
-        buckets = sums["group"].astype(float)
-        odd = buckets[~((buckets >= 0) & (buckets < 200) & (buckets % 1 == 0))]
-        if odd.size:
-            found.append(f"column {where.bucket!r} has the value {odd[0]:g}; a bucket is a whole number from 0 to 199")
-    return found
-
-
-def _refuse_absent(sums: Table, lazy: Frame, version: str, *, stable: str, canary: str) -> None:
-    sides = set(sums["side"].tolist())
-    absent = [name for name, side in ((stable, Side.STABLE), (canary, Side.CANARY)) if side not in sides]
-    # A version all of whose rows are excluded is there; its arm is empty, which is a status and no mistake.
-    if not absent:
-        return
-    found = lazy.group_by(version).agg(nw.len().alias("rows")).collect()
-    there = {str(row[version]): int(row["rows"]) for row in _rows(found) if row[version] is not None}
-    absent = [name for name in absent if name not in there]
-    if not absent:
-        return
-    shown = [f"{name} ({there[name]})" for name in sorted(there, key=lambda name: -there[name])[:_SHOWN]]
-    more = f", … ({len(there)} in all)" if len(there) > _SHOWN else ""
-    raise TableError(
-        f"version {' and '.join(repr(name) for name in absent)} is not in column {version!r}; "
-        f"it has {', '.join(shown) or 'no version'}{more}"
-    )
-
-
-def _refuse_duplicates(lazy: Frame, unit: str) -> None:
-    """Refuse a table in which a conversation has two rows: every test would count it twice."""
-    present = lazy.filter(~nw.col(unit).is_null())
-    if lazy.implementation.is_duckdb():
-        # Sorting the hashes takes a quarter of the time of grouping the ids, and equal ids have equal hashes.
-        native: Any = present.to_native()
-        quoted = unit.replace('"', '""')
-        hashes = native.select(f'hash("{quoted}") AS h').fetchnumpy()["h"]
-        hashes.sort()
-        if not (hashes[1:] == hashes[:-1]).any():
-            return
-    twice = present.group_by(unit).agg(nw.len().alias("rows")).filter(nw.col("rows") > 1)
-    number = int(_rows(twice.select(nw.len().alias("n")).collect())[0]["n"])
-    if not number:
-        return
-    first = _rows(twice.sort(unit).head(1).collect())[0]
-    raise TableError(
-        f"{number} conversations have more than one row, {first[unit]!r} for example has {first['rows']}; "
-        f"the table needs one row a conversation: name the right column as unit, or group the rows by {unit!r} first"
-    )

@@ -154,7 +154,7 @@ def test_the_buckets_that_are_made_are_uniform() -> None:
 
 
 def test_many_rows_take_clusters_together_by_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentcanary_analysis.frames.EXACT_CLUSTERS_UP_TO", 100)
+    monkeypatch.setattr("agentcanary_analysis.frame_queries.EXACT_CLUSTERS_UP_TO", 100)
     found = count_frame(table(), stable="v1", canary="v2", metrics=default_metrics(), cluster="user_id")
     assert found.clustered
     assert not found.exact_clusters

@@ -15,7 +15,7 @@ import pytest
 
 from agentcanary_analysis import AnalysisResult, analyze_result, clickhouse_view, frame_aggregates, read_spans
 from agentcanary_analysis.frame_columns import default_metrics, find_columns
-from agentcanary_analysis.frames import bins_query, grouped_rows, keyed_rows, sums_query
+from agentcanary_analysis.frame_queries import bins_query, grouped_rows, keyed_rows, sums_query
 
 pytestmark = pytest.mark.slow
 
