@@ -89,7 +89,7 @@ class AliasKeeper:
         known = self.known(name)
         if known is not None:
             return known
-        return await self._on_thread(lambda: self._look_up(name), "alias_lookup")
+        return await self._on_thread(lambda: self._look_up(name), lambda error: self._degraded("alias_lookup", error))
 
     def unit_of_blocking(self, name: str) -> str:
         """``unit_of`` for code without an event loop.
@@ -113,7 +113,7 @@ class AliasKeeper:
             self._known.put(digest(name), unit)
             self._unsaved.append((name, unit, self._clock()))
         with suppress(StoreError):
-            await self._on_thread(self._save, "alias_write")
+            await self._on_thread(self._save, lambda error: self._degraded("alias_write", error))
 
     def close(self) -> None:
         """End the thread; a later call starts it again."""
@@ -138,7 +138,7 @@ class AliasKeeper:
             self._known.put(digest(name), standing)
         return ""
 
-    async def _on_thread(self, ask: Callable[[], str], kind: str) -> str:
+    async def _on_thread(self, ask: Callable[[], str], note: Callable[[Exception | None], None]) -> str:
         """What the store answers.
 
         Raises:
@@ -153,7 +153,7 @@ class AliasKeeper:
             if answer is not None:
                 answered.set_result(answer)
                 return
-            self._degraded(kind, error)
+            note(error)
             answered.set_exception(StoreError(f"the store did not answer within {self._deadline:g} s: {error}"))
 
         def run() -> None:

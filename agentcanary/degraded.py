@@ -13,8 +13,10 @@ log = structlog.get_logger("agentcanary")
 
 LOG_EVERY = 60.0
 
-# Every kind, and what it means for people; ``no_conversation_id:PROBLEM`` and the like are explained by their beginning.
+# Every kind, and what it means for people; ``no_conversation_id:PROBLEM`` is explained by its beginning.
 KINDS = {
+    "alias_lookup": "nobody said in time which conversation an id of the server's is: stable served the turn",
+    "alias_write": "an id that the server made could not be stored: it is kept here, and stored when that is possible",
     "assignment": "an assignment failed: the request was served by stable",
     "controller": "a look failed: it comes again",
     "delivery": "messages or weights could not be delivered, or a receiver hangs",
