@@ -248,13 +248,14 @@ class Watch:
         await self._turn.send(message)
 
     async def _bind(self, names: Iterable[str]) -> None:
-        preset, unit = self._found.preset, self._turn.assignment.unit
-        if preset is None or not unit:
+        preset, assignment = self._found.preset, self._turn.assignment
+        # Without stickiness every request is its own unit: there is nothing to follow.
+        if preset is None or not assignment.unit or not assignment.view.sticky:
             return
         named = [self._sink.finder.named(name, preset) for name in names]
         if self._sink.pseudonym is not None:
             named = [hidden for name in named if (hidden := self._sink.pseudonym(name)) is not None]
-        await self._aliases.bind(named, unit)
+        await self._aliases.bind(named, assignment.unit)
 
     def _show(self) -> None:
         span = self._turn.span

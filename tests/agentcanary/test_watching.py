@@ -348,6 +348,12 @@ class TestIdsThatTheServerMakes:
         assert received[0]["body"] == b'{"previous_response_id": "resp_1"}'
         assert client.host.kinds == ["alias_lookup"]
 
+    def test_without_stickiness_there_is_nothing_to_follow(self, client: Client) -> None:
+        use(client.host, "openai-responses")
+        client.host.shown = replace(client.host.shown, sticky=False)
+        client.call(answers(*RESPONSE), {"input": "hi"}, path="/v1/responses")
+        assert client.host.aliases._store.units == {}  # type: ignore[attr-defined] # the fake of conftest.py
+
     def test_several_frameworks_do_not_share_their_ids(self, client: Client) -> None:
         use(client.host, "agui", "openai-responses")
         client.call(answers(b"x"), {"threadId": "same"})
