@@ -298,7 +298,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(sorted(SENT)), st.data())
 def test_whatever_is_sent_is_read_or_refused(case: str, data: st.DataObject) -> None:
     shape, sent, _ = SENT[case]

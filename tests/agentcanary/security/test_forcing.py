@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcanary.security import Forcing
@@ -84,6 +84,7 @@ def test_a_trusted_peer_is_believed_by_its_address(client: Any, arm: Arm | None)
     assert trusting.forced(request(client=client), now=NOW) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000), st.text(max_size=100))
 def test_whatever_is_sent_nothing_is_raised_and_nothing_is_forced(header: bytes, cookie: str) -> None:
     strict = forcing(trusted_peers=("10.0.0.0/8",))

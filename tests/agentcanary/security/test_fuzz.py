@@ -74,7 +74,7 @@ async def send(canary: Canary, method: str, path: str, body: bytes, more: dict[s
         return await client.request(method, path, content=body, headers=named, params={"shape": query} if query else {})
 
 
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]),
     paths,
@@ -93,7 +93,7 @@ def test_no_request_makes_the_api_fail(
         assert TOKEN not in answer.text
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400), st.text(max_size=100))
 def test_no_cookie_makes_us_fail_or_is_believed(value: bytes, text: str) -> None:
     cookie = SignedCookie("0123456789abcdef")
