@@ -28,8 +28,7 @@ from agentcanary.security import new_salt
 from agentcanary.state_machine import Drain, Look, advance, new_rollout, should_start
 from agentcanary.store import DEAD_AFTER, Store
 from agentcanary.transitions import CONTROLLER
-from agentcanary_analysis.aggregates import Arm
-from agentcanary_analysis.verdict import Findings
+from agentcanary_analysis.aggregates import Aggregates, Arm
 
 log = structlog.get_logger("agentcanary")
 
@@ -141,10 +140,11 @@ class Controller:
                 return None
             transition = advance(rollout, Drain(live=self._live(rollout, now)), now=now)
         else:
-            findings = self._findings(rollout, now)
+            aggregates = self._counted(rollout, now)
+            findings = findings_of(rollout, aggregates, anytime=False)
             transition = advance(rollout, Look(findings=findings, degraded=self._degraded(now)), now=now)
             self._on_verdict(transition.verdict.value)
-            look = self._kept_look(transition, findings, now)
+            look = self._kept_look(transition, rollout, aggregates, now)
         if look is not None or transition.rollout != rollout:
             self._store.save(transition, expected_revision=rollout.revision, now=now, look=look, fence=fence)
         if transition.audit is not None:
@@ -160,10 +160,10 @@ class Controller:
             )
         return transition
 
-    def _findings(self, rollout: Rollout, now: float) -> Findings:
+    def _counted(self, rollout: Rollout, now: float) -> Aggregates:
         until = self._store.watermark(self._agent, now, dead_after=DEAD_AFTER * self._clock.speed)
         self._store.count(rollout, counted_metrics(rollout.plan), until)
-        return findings_of(rollout, self._store.aggregates(rollout))
+        return self._store.aggregates(rollout)
 
     def _degraded(self, now: float) -> tuple[str, ...]:
         """What goes wrong in live workers, by name; requests without a conversation id are none of our failures."""
@@ -178,13 +178,16 @@ class Controller:
         idle_after = rollout.plan.idle_after
         return self._store.live_conversations(self._agent, rollout.id, arm, now=now, idle_after=idle_after)
 
-    def _kept_look(self, transition: Transition, findings: Findings, now: float) -> dict[str, Any] | None:
+    def _kept_look(
+        self, transition: Transition, rollout: Rollout, aggregates: Aggregates, now: float
+    ) -> dict[str, Any] | None:
         """The evidence at this look, if it is worth keeping: something changed, or the last one is a minute old."""
         told = (transition.rollout.id, transition.verdict)
         if self._kept is not None and self._kept[0] == told and now - self._kept[1] < KEEP_LOOK_EVERY:
             return None
         self._kept = (told, now)
-        return {"reasons": list(transition.reasons), "findings": asdict(findings)}
+        # People read a kept look, so it has the intervals that a decision does not need.
+        return {"reasons": list(transition.reasons), "findings": asdict(findings_of(rollout, aggregates))}
 
 
 class ControlThread:

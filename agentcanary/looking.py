@@ -12,10 +12,11 @@ from agentcanary_analysis.metrics import Kind, Metric, early_ages
 from agentcanary_analysis.verdict import Findings, judge
 
 
-def findings_of(rollout: Rollout, aggregates: Aggregates) -> Findings:
+def findings_of(rollout: Rollout, aggregates: Aggregates, *, anytime: bool = True) -> Findings:
     """What the evidence says of a rollout now.
 
-    Loads scipy at its first call: the processes that only serve requests never need it.
+    Without ``anytime`` it lacks the intervals that only people read. Loads scipy at its first call: the processes that
+    only serve requests never need it.
     """
     plan = rollout.plan
     findings = judge(
@@ -32,6 +33,7 @@ def findings_of(rollout: Rollout, aggregates: Aggregates) -> Findings:
         proof_weight=plan.proof_weight,
         max_safety_violations=plan.max_safety_violations,
         max_violation_rate=plan.max_violation_rate,
+        anytime=anytime,
     )
     if not plan.dry_run:
         return findings

@@ -78,7 +78,9 @@ class Look:
         stage_weight = self._stage_weight()
         self._ask([*lines, *((line, stage_weight) for line in self._check_lines(checks).values())])
 
-    def criteria(self, boundaries: Mapping[str, Boundary]) -> tuple[tuple[Evidence, ...], Weighed]:
+    def criteria(
+        self, boundaries: Mapping[str, Boundary], *, anytime: bool = True
+    ) -> tuple[tuple[Evidence, ...], Weighed]:
         """The evidence of every criterion, and what they say together.
 
         A metric is ``harmed`` when harm is proven by all together and its e-value is among those that prove it.
@@ -104,12 +106,12 @@ class Look:
             early={at: [age.cells for age in ages] for at, ages in early.items()},
         )
         alone = float(np.log(max(len(lines), 1)) - np.log(self.alpha))
-        found = [
-            replace(evidence, anytime=anytime_interval(self._known, one.cells, line))
-            for evidence, one, line in zip(
-                self._describe(lines, asked, self.proof_weight, alone), asked, lines, strict=True
-            )
-        ]
+        found = self._describe(lines, asked, self.proof_weight, alone)
+        if anytime:
+            found = [
+                replace(evidence, anytime=anytime_interval(self._known, one.cells, line))
+                for evidence, one, line in zip(found, asked, lines, strict=True)
+            ]
         guilty = _guilty(found, alone) if weighed.harmed[0] else ()
         return tuple(_with_harm(evidence, evidence.metric in guilty) for evidence in found), weighed
 

@@ -104,6 +104,7 @@ def judge(
     proof_weight: float,
     max_safety_violations: int = 0,
     max_violation_rate: float | None = None,
+    anytime: bool = True,
 ) -> Findings:
     """What the evidence says at one look.
 
@@ -122,6 +123,8 @@ def judge(
         max_safety_violations: Confirmed violations of the canary that are tolerated.
         max_violation_rate: Share of conversations with a violation that must be ruled out before the step to weight 1;
             None: a matter of policy alone.
+        anytime: Whether to give each criterion its interval that holds at all looks. Nothing is decided by it, and it
+            is a third of the work.
 
     Raises:
         ValueError: If a criterion or check names an unknown metric, or the aggregates are impossible.
@@ -152,7 +155,7 @@ def judge(
     )
     look.prepare(criteria, margins or {}, checks)
     unmeasured = look.unmeasured(criteria, named)
-    evidence, weighed = look.criteria(criteria)
+    evidence, weighed = look.criteria(criteria, anytime=anytime)
     sample_ratio = look.sample_ratio(weighed)
     harmed = sorted((found for found in evidence if found.status is Status.HARMED), key=lambda found: -found.log_e_harm)
     drifting = tuple(found.metric for found in evidence if found.drifting)

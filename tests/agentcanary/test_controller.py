@@ -351,6 +351,13 @@ def test_looks_are_kept_once_a_minute_and_whenever_something_changes(store: Stor
     assert "findings" in looks[0].look
 
 
+def test_a_kept_look_has_the_intervals_that_hold_at_all_looks(store: Store, clock: Clock, inbox: Inbox) -> None:
+    run(controller(store, clock, inbox), Agent(store, clock, lambda _: 0.10), looks=3)
+    evidence = store.looks(current(store).id)[-1].look["findings"]["evidence"]
+    errors = next(one for one in evidence if one["metric"] == "error_rate")
+    assert errors["anytime"]["low"] < 0 < errors["anytime"]["high"]
+
+
 def test_the_thread_goes_on_after_a_failed_look_and_counts_no_conflict(store: Store, clock: Clock) -> None:
     seen: list[str] = []
     enough = threading.Event()

@@ -86,6 +86,13 @@ def test_two_equal_versions_are_proven_and_no_check_is_suspect() -> None:
     assert findings.stage_conversations == 12_000
 
 
+def test_a_decision_without_the_intervals_that_people_read_is_the_same_decision() -> None:
+    found = rollout((0.5, EQUAL))
+    shown, decided = look(found), look(found, anytime=False)
+    assert all(evidence.anytime is not None for evidence in shown.evidence)
+    assert decided == replace(shown, evidence=tuple(replace(one, anytime=None) for one in shown.evidence))
+
+
 def test_three_times_the_errors_are_harm_and_name_their_metric() -> None:
     findings = look(rollout((0.05, {"error_rate": ((300, 45), (5700, 285))})))
     assert findings.harmed == ("error_rate",)
