@@ -8,7 +8,7 @@ from typing import Any, assert_never
 from agentcanary.config.shown_urls import shown_url, shown_webhook
 from agentcanary.config.values import Apprise, Config, Log, Target, Webhook
 from agentcanary.durations import format_duration
-from agentcanary.plan import Advance, Criterion, Plan, Stage
+from agentcanary.plan import Advance, Criterion, OnFail, Plan, Stage
 from agentcanary_analysis.checks import Boundary
 from agentcanary_analysis.metrics import Direction, Kind, Metric
 from agentcanary_analysis.violation_rate import conversations_without_violation
@@ -42,6 +42,7 @@ def in_words(config: Config) -> list[str]:
         "Rolled back when it is proven beyond",
         *(f"  {boundary_in_words(plan, criterion, config.traffic.stable)}" for criterion in plan.criteria),
         f"  {_safety(plan)}",
+        *_policies(plan),
         *_caveats(config),
         _promise(plan),
         *_patience(plan),
@@ -49,6 +50,24 @@ def in_words(config: Config) -> list[str]:
         f"Notifications: {', '.join(_target(target) for target in config.notify) or 'none'}",
         f"Store: {shown_url(config.store)}",
     ]
+
+
+def _policies(plan: Plan) -> list[str]:
+    """What some metrics lead to instead of a rollback, and when no step is taken."""
+    paused = [plan.metric(name) for name, policy in plan.on_fail.items() if policy is OnFail.PAUSE]
+    warned = [plan.metric(name) for name in plan.on_fail if plan.only_warns(name)]
+    lines = []
+    if paused:
+        lines.append(
+            f"Paused instead of rolled back: {', '.join(label(metric) for metric in paused)} (on_fail: pause)."
+        )
+    if warned:
+        names = ", ".join(label(metric) for metric in warned)
+        lines.append(f"Only warned of, deciding nothing: {names} (on_fail: warn).")
+    if plan.freeze:
+        windows = "; ".join(window.text for window in plan.freeze)
+        lines.append(f"No step forward: {windows}. Rollbacks always.")
+    return lines
 
 
 def in_data(config: Config) -> dict[str, Any]:
@@ -87,6 +106,8 @@ def in_data(config: Config) -> dict[str, Any]:
             }
             for criterion in plan.criteria
         ],
+        "on_fail": {name: policy.value for name, policy in plan.on_fail.items()},
+        "freeze": [window.text for window in plan.freeze],
         "not_measured": [metric.name for metric in not_measured(plan)],
         "store": shown_url(config.store),
     }

@@ -22,7 +22,7 @@ log = structlog.get_logger("agentcanary")
 
 COMMAND = (sys.executable, "-m", "agentcanary.dashboard.drawing")
 _KEPT = 400
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)

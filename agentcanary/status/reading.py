@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from agentcanary.looking import findings_of
 from agentcanary.rollout import Phase, Rollout
-from agentcanary.segments import Segment
+from agentcanary.status.segments import segments_data
 from agentcanary.status.situation import Situation
 from agentcanary.store import DEAD_AFTER, ReportedArm, Store, Worker
 from agentcanary_analysis.aggregates import Aggregates, Arm
@@ -22,13 +23,13 @@ class Counted:
         aggregates: The counts.
         findings: What the evidence says.
         reported: What judges reported of each arm.
-        segments: What is counted of each segment.
+        segments: What each segment says, see ``segments_data``.
     """
 
     aggregates: Aggregates
     findings: Findings
     reported: tuple[ReportedArm, ...]
-    segments: Mapping[Segment, Aggregates]
+    segments: Sequence[Mapping[str, Any]]
 
 
 def situation(
@@ -92,7 +93,7 @@ def counted(store: Store, rollout: Rollout, *, reported: tuple[ReportedArm, ...]
         aggregates=found,
         findings=findings_of(rollout, found),
         reported=tuple(store.reported(rollout.agent, rollout.id, horizons)) if reported is None else reported,
-        segments=store.segments(rollout),
+        segments=segments_data(store.segments(rollout), rollout.plan),
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from agentcanary.rollout import Audit, Rollout
-from agentcanary.segments import Segment
 from agentcanary.status.figures import span
 from agentcanary.status.judges import judge_warnings
 from agentcanary.store import ReportedArm, Worker
@@ -32,7 +32,7 @@ class Situation:
         undelivered: Messages of the rollout that could not be delivered yet, with what went wrong.
         live: Live conversations on the version left behind, None where nothing drains.
         differences: Where the configuration and the rollout differ, a sentence each.
-        segments: What is counted of each segment.
+        segments: What each segment says, see ``segments_data``.
         reported: What judges did with the newest conversations of each arm.
     """
 
@@ -46,7 +46,7 @@ class Situation:
     live: int | None = None
     differences: Sequence[str] = ()
     reported: Sequence[ReportedArm] = ()
-    segments: Mapping[Segment, Aggregates] = field(default_factory=dict)
+    segments: Sequence[Mapping[str, Any]] = ()
 
     @property
     def horizons(self) -> dict[str, float]:

@@ -16,7 +16,6 @@ from agentcanary.status.advice import next_steps
 from agentcanary.status.conclusion import conclusion
 from agentcanary.status.evidence_data import check_data, e_data, evidence_data, number
 from agentcanary.status.judges import reported_data
-from agentcanary.status.segments import segments_data
 from agentcanary.status.situation import Situation, conversations_per_hour, degraded, warnings
 from agentcanary_analysis.aggregates import Aggregates, Arm
 from agentcanary_analysis.sample_ratio import ALARM
@@ -55,7 +54,7 @@ def status_data(seen: Situation) -> dict[str, Any]:
             "excluded": dict(sorted(seen.aggregates.excluded.items())),
         },
         "not_measured": list(seen.findings.not_measured),
-        "segments": segments_data(seen.segments, plan),
+        "segments": [dict(group) for group in seen.segments],
         "judges": reported_data(seen.reported),
         "warnings": warnings(seen),
         "workers": {
