@@ -268,7 +268,7 @@ def _caveats(config: Config) -> Iterator[str]:
         yield (
             f"Not measured by any check: {label(metric)}. It counts once the outcome {metric.outcome!r} is recorded."
         )
-    judged = {criterion.metric for criterion in plan.criteria}
+    judged = {criterion.metric for criterion in (*plan.criteria, *plan.dry_run)}
     free = [m for m in plan.metrics if m.name not in judged and m.kind is not Kind.COUNT]
     if free:
         yield f"No boundary for {', '.join(label(metric) for metric in free)}: reported, never a reason to roll back."

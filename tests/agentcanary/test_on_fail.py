@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcanary.config import parse_config
+from agentcanary.config.words import in_data, in_words
 from agentcanary.errors import ConfigError
 from agentcanary.looking import findings_of
 from agentcanary.plan import Criterion, OnFail, Plan, Stage
@@ -213,3 +214,19 @@ def test_a_plan_with_a_criterion_on_the_wrong_side_is_refused() -> None:
         Plan(stages=STAGES, dry_run=(ERRORS,))
     with pytest.raises(ValueError, match="a count cannot only warn"):
         Plan(stages=STAGES, on_fail={"safety_violations": OnFail.WARN})
+
+
+def test_validate_says_what_each_metric_leads_to_and_when_no_step_is_taken() -> None:
+    config = parse_config(
+        NAMES + "metrics:\n"
+        "  - {name: p95_latency, on_fail: pause}\n"
+        "  - {name: task_completion_rate, on_fail: warn}\n"
+        "freeze: [{days: [fri]}]\n"
+    )
+    said = "\n".join(in_words(config))
+    assert "Paused instead of rolled back: p95 latency (on_fail: pause)." in said
+    assert "Only warned of, deciding nothing: task completion (on_fail: warn)." in said
+    assert "No boundary for satisfaction" in said
+    assert "No step forward: fri UTC. Rollbacks always." in said
+    data = in_data(config)
+    assert (data["on_fail"]["task_completion_rate"], data["freeze"]) == ("warn", ["fri UTC"])
