@@ -42,11 +42,14 @@ def aggregates(database: Database, rollout: Rollout) -> Aggregates:
         reports = int(connection.scalar(summed) or 0)
         # Fetched at once, and a cell made once: there are thousands of rows, read at every look.
         cells: dict[tuple[str, int, str], dict[int, Tally]] = {}
-        for _, metric, epoch, arm, bucket, *sums in connection.execute(_whole(counted_tallies, rollout)).all():
+        made: dict[tuple[float, ...], Tally] = {}
+        for _, metric, epoch, arm, bucket, *summed_up in connection.execute(_whole(counted_tallies, rollout)).all():
             cell = cells.get((metric, epoch, arm))
             if cell is None:
                 cell = cells[metric, epoch, arm] = tallies[Cell(metric, epoch, Arm(arm))] = {}
-            cell[bucket] = Tally(*sums)
+            # Of the few conversations of a bucket many have the same sums.
+            sums = tuple(summed_up)
+            cell[bucket] = made.get(sums) or made.setdefault(sums, Tally(*summed_up))
         for _, metric, epoch, arm, number, n in connection.execute(_whole(counted_histograms, rollout)).all():
             histograms.setdefault(Cell(metric, epoch, Arm(arm)), {})[number] = n
         for _, epoch, arm, reason, units in connection.execute(_of(counted_assignments, rollout)):
