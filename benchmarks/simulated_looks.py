@@ -70,7 +70,7 @@ def looks(
             outcomes.open_epoch(int(row), Epoch(number=number, weight=stretch.weight, stage=number))
         done = 0
         while done < stretch.conversations:
-            size = min(max(ceil(1 / stretch.weight), int(growth * done)), stretch.conversations - done)
+            size = min(max(ceil(1 / stretch.weight), int(growth * total)), stretch.conversations - done)
             outcomes.draw(rows, np.full(runs, number, dtype=np.intp), size)
             done, total, canary = done + size, total + size, canary + size * stretch.weight
             yield At(outcomes, canary, total, rows)
