@@ -1,12 +1,16 @@
 """How soon a harmful canary is found, and how often a harmless one would be: ours beside six other rules.
 
-All rules ask whether the canary has more errors than stable, at the same looks at the same rollouts. The one with a
-fixed size knows the truth that it is made for, and looks once; the group-sequential ones look ten times and know that
-there will be 5,000 conversations of the canary; the others look nearly all the time.
+All rules ask whether the canary has more errors than stable, at the same looks at the same rollouts. Those with a fixed
+size know the ratio that they are made for, have 80 % power for it and look once; the group-sequential ones look ten
+times and know that there will be 5,000 conversations of the canary; the others look nearly all the time.
 
-Run: ``nice python benchmarks/sim_time_to_detect.py [RUNS]``. Prints one table and writes
+Three of a fixed size: the exact binomial test, whose error is below 5 % at any size, as ours is; the z-test with the
+size of the textbook formula, by which the method was specified; and the score test, which needs least and whose true
+error is above 5 % where events are few.
+
+Run: ``nice python benchmarks/sim_time_to_detect.py [RUNS [WEIGHT …]]``. Prints one table and writes
 ``benchmarks/results/sim_time_to_detect.json``. Exits with 1 if ours, at ratio 1 without a floor, needs more
-conversations in the median than the fixed size with 80 % power for a canary that is 1.5 times as bad, or worse; or if
+conversations in the median than the exact test of a fixed size for a canary that is 1.5 times as bad, or worse; or if
 its false alarms refute their limit.
 """
 
@@ -15,13 +19,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import ndtri
+from scipy.stats import binom
 
 from agentcanary.simulated_outcomes import Effect, Truth
 from agentcanary_analysis.cells import BoolArray, Cells, FloatArray
@@ -43,7 +49,10 @@ PLANNED_LOOKS = 10
 TUNED_TO = 5000.0
 
 OURS = "ours, ratio 1"
-FIXED = "fixed size, 80 % power"
+FIXED = "fixed size, exact test"
+POWER = 0.8
+
+Counts = npt.NDArray[np.int64]
 # Which rollouts are rolled back at a look: their counts (one epoch), and the planned look that it is, or None.
 Rule = Callable[[Cells, int | None], BoolArray]
 
@@ -152,28 +161,95 @@ def detect(
     return first
 
 
+class Design(NamedTuple):
+    """A test of a fixed size that is made for one ratio.
+
+    Attributes:
+        size: Conversations of both arms with 80 % power for a ratio, at a base rate and a weight.
+        rejects: The test, of events and units of the canary and of stable, and the weight.
+    """
+
+    size: Callable[[float, float, float], float]
+    rejects: Callable[[Counts, Counts, Counts, Counts, float], BoolArray]
+
+
+def exact_power(total: int, ratio: float, base: float, weight: float) -> float:
+    """Power of the exact test: how many of the events are the canary's, given how many there are."""
+    rate = base * (weight * ratio + 1 - weight)
+    spread = 8 * np.sqrt(total * rate) + 10
+    events = np.arange(max(0, int(total * rate - spread)), min(total, int(total * rate + spread)) + 1)
+    least = binom.isf(LEVEL, events, weight) + 1
+    share = weight * ratio / (weight * ratio + 1 - weight)
+    return float(binom.pmf(events, total, rate) @ binom.sf(least - 1, events, share))
+
+
+@lru_cache(maxsize=64)
+def exact_size(ratio: float, base: float, weight: float) -> float:
+    """About the smallest size with 80 % power: it goes up and down a little with the size."""
+    low, high = 1, ceil(2 * textbook_size(ratio, base, weight))
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if exact_power(middle, ratio, base, weight) >= POWER else (middle, high)
+    return float(high)
+
+
+def score_size(ratio: float, base: float, weight: float) -> float:
+    """By ``canary_units_needed``."""
+    return (canary_units_needed(ratio * base, base, weight, EQUAL.boundary, power=POWER) or np.inf) / weight
+
+
+def textbook_size(ratio: float, base: float, weight: float) -> float:
+    """``(z_alpha + z_power)^2`` times the variance of the difference, divided by its square."""
+    canary = ratio * base
+    variance = canary * (1 - canary) / weight + base * (1 - base) / (1 - weight)
+    return float((ndtri(1 - LEVEL) + ndtri(POWER)) ** 2 * variance / (canary - base) ** 2)
+
+
+def exact_test(k_c: Counts, _n_c: Counts, k_s: Counts, _n_s: Counts, weight: float) -> BoolArray:
+    """Binomial, one-sided."""
+    return np.asarray(binom.sf(k_c - 1, k_c + k_s, weight) <= LEVEL)
+
+
+def score_test(k_c: Counts, n_c: Counts, k_s: Counts, n_s: Counts, _weight: float) -> BoolArray:
+    """With the pooled variance."""
+    pooled = (k_c + k_s) / (n_c + n_s)
+    return _beyond(k_c / n_c - k_s / n_s, pooled * (1 - pooled) * (1 / n_c + 1 / n_s))
+
+
+def textbook_test(k_c: Counts, n_c: Counts, k_s: Counts, n_s: Counts, _weight: float) -> BoolArray:
+    """With the variance of each arm by itself."""
+    c, s = k_c / n_c, k_s / n_s
+    return _beyond(c - s, c * (1 - c) / n_c + s * (1 - s) / n_s)
+
+
+def _beyond(difference: FloatArray, variance: FloatArray) -> BoolArray:
+    return np.asarray((difference > 0) & (difference > ndtri(1 - LEVEL) * np.sqrt(variance)))
+
+
+DESIGNS = {
+    FIXED: Design(exact_size, exact_test),
+    "fixed size, z-test by the textbook": Design(textbook_size, textbook_test),
+    "fixed size, score test": Design(score_size, score_test),
+}
+
+
 def fixed(
-    *, made_for: float, ratio: float, base: float, weight: float, runs: int, rng: np.random.Generator
+    design: Design,
+    *,
+    made_for: float,
+    ratio: float,
+    base: float,
+    weight: float,
+    runs: int,
+    rng: np.random.Generator,
 ) -> FloatArray:
-    """The same of one z-test, at the size with 80 % power for a ratio."""
-    size = ceil(canary_units_needed(made_for * base, base, weight, EQUAL.boundary) or np.inf)
-    others = round(size * (1 - weight) / weight)
-    events = rng.binomial(size, ratio * base, runs), rng.binomial(others, base, runs)
-    one = np.ones((runs, 1))
-    cells = Cells(
-        weight=weight * one,
-        stage=0 * one,
-        canary_n=size * one,
-        canary_k=events[0][:, None].astype(np.float64),
-        stable_n=others * one,
-        stable_k=events[1][:, None].astype(np.float64),
-        canary_squares=0 * one,
-        stable_squares=0 * one,
-        canary_units=size * one,
-        stable_units=others * one,
-        variance=np.full(runs, np.nan),
-    )
-    return np.where(peeked_z(cells, None), float(size), np.inf)
+    """Conversations of the canary at the one look, shape (runs,); infinite where it does not reject."""
+    total = ceil(design.size(made_for, base, weight))
+    # A draw that leaves an arm empty happens once in millions of these sizes; it is taken as one conversation.
+    canary = np.clip(rng.binomial(total, weight, runs), 1, total - 1)
+    events = rng.binomial(canary, ratio * base), rng.binomial(total - canary, base)
+    rejected = design.rejects(events[0], canary, events[1], total - canary, weight)
+    return np.where(rejected, total * weight, np.inf)
 
 
 def described(found: FloatArray) -> dict[str, Any]:
@@ -209,30 +285,32 @@ def table(
             for name in rules:
                 row = {"rule": name, "weight": weight, "base rate": base, "equal": described(by_ratio[1.0][name])}
                 rows.append(row | {f"x {ratio:g}": described(by_ratio[ratio][name]) for ratio in ratios})
-            row = {"rule": FIXED, "weight": weight, "base rate": base}
-            alarms = [
-                fixed(made_for=ratio, ratio=1.0, base=base, weight=weight, runs=runs, rng=rng) for ratio in ratios
-            ]
-            row["equal"] = described(np.concatenate(alarms))
-            for ratio in ratios:
-                found = fixed(made_for=ratio, ratio=ratio, base=base, weight=weight, runs=runs, rng=rng)
-                # It does not stop sooner, and says nothing later: its size is what it needs.
-                row[f"x {ratio:g}"] = described(found) | {"median": float(found.min())}
-            rows.append(row)
+            for name, design in DESIGNS.items():
+                alone = partial(fixed, design, base=base, weight=weight, runs=runs, rng=rng)
+                row = {"rule": name, "weight": weight, "base rate": base}
+                row["equal"] = described(np.concatenate([alone(made_for=ratio, ratio=1.0) for ratio in ratios]))
+                for ratio in ratios:
+                    found = alone(made_for=ratio, ratio=ratio)
+                    # It does not stop sooner, and says nothing later: its size is what it needs.
+                    row[f"x {ratio:g}"] = described(found) | {"median": float(found.min())}
+                rows.append(row)
     return rows
 
 
-def slower_than_fixed(rows: Sequence[Mapping[str, Any]], ratios: Sequence[float] = RATIOS) -> list[str]:
-    """Where ours needs more in the median than the fixed size, for a ratio of 1.5 or more."""
+def slower_than_fixed(
+    rows: Sequence[Mapping[str, Any]], design: str = FIXED, ratios: Sequence[float] = RATIOS
+) -> list[str]:
+    """Where ours needs more in the median than a fixed size, for a ratio of 1.5 or more."""
     cells = {(row["rule"], row["weight"], row["base rate"]): row for row in rows}
     slower = []
     for (name, weight, base), row in cells.items():
         if name != OURS:
             continue
         for ratio in (ratio for ratio in ratios if ratio >= 1.5):
-            mine, size = row[f"x {ratio:g}"]["median"], cells[FIXED, weight, base][f"x {ratio:g}"]["median"]
+            mine, size = row[f"x {ratio:g}"]["median"], cells[design, weight, base][f"x {ratio:g}"]["median"]
             if mine is None or mine > size:
-                slower.append(f"x {ratio:g} at {base:.0%} errors and weight {weight:g}: {mine} against {size:.0f}")
+                needed = "never" if mine is None else f"{mine:.0f}"
+                slower.append(f"x {ratio:g} at {base:.0%} errors and weight {weight:g}: {needed} against {size:.0f}")
     return slower
 
 
@@ -259,14 +337,15 @@ def main() -> None:
     kept = json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if len(sys.argv) > 2 and RESULT.exists() else []
     kept = [row for row in kept if row["weight"] not in weights] + rows
     result = {**provenance(), "runs": runs, "most canary conversations": MOST, "rows": kept}
-    slower = slower_than_fixed(kept)
-    result["slower than the fixed size"] = slower
+    slower = {design: slower_than_fixed(kept, design) for design in DESIGNS}
+    result["slower than"] = slower
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     false = [row["equal"]["detected"] for row in kept if row["rule"].startswith("ours")]
     refuted = [found for found in false if Share(round(found["share"] * found["runs"]), found["runs"]).refutes()]
-    print(f"\nslower than the fixed size: {'; '.join(slower) or 'nowhere'}")
-    if slower or refuted:
-        sys.exit(f"slower: {slower}, false alarms beyond {LEVEL:.0%}: {refuted}")
+    for design, where in slower.items():
+        print(f"\nslower than {design}: {'; '.join(where) or 'nowhere'}")
+    if slower[FIXED] or refuted:
+        sys.exit(f"slower: {slower[FIXED]}, false alarms beyond {LEVEL:.0%}: {refuted}")
 
 
 if __name__ == "__main__":
