@@ -17,6 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from agentcanary_analysis.checked_input import checked_type
+
 FloatArray = NDArray[np.float64]
 
 # The first of a week, so that weekdays are easy to read off.
@@ -145,13 +147,22 @@ def generate_history(
         ``started_at`` (UTC), and with a canary ``epoch`` and ``weight``.
 
     Raises:
+        TypeError: If ``rng``, ``start``, ``effect`` or ``traffic`` is something else.
         ValueError: If a number is outside its range, or ``start`` has no time zone.
 
     >>> frame = generate_history(days=14, conversations_per_day=500, rng=np.random.default_rng(7))
     >>> len(frame), int(frame["error"].sum()), frame["user_id"].nunique()
     (6972, 357, 1313)
     """
-    traffic, effect = traffic or Traffic(), effect or Effect()
+    traffic = Traffic() if traffic is None else traffic
+    effect = Effect() if effect is None else effect
+    for name, value, kind in (
+        ("rng", rng, np.random.Generator),
+        ("start", start, datetime),
+        ("effect", effect, Effect),
+        ("traffic", traffic, Traffic),
+    ):
+        checked_type(name, value, kind)
     _check(days, conversations_per_day, canary, weights, start)
     hours, day_of = _starts(days, conversations_per_day, traffic, start, rng)
     n = len(hours)

@@ -178,6 +178,8 @@ def _traces(spans: Iterable[Span], counts: Counter[str]) -> dict[str, list[Span]
     traces: defaultdict[str, dict[str, Span]] = defaultdict(dict)
     latest = -math.inf
     for span in spans:
+        if not isinstance(span, Span):
+            raise TypeError(f"spans must be a series of Span, got {span!r:.80}; files of them are read by read_spans")
         if span.id in traces[span.trace]:
             counts["repeated spans"] += 1
         # Spans are written as they end; only of those that end apart the order tells anything.

@@ -26,6 +26,8 @@ def read_table(path: str | Path) -> Any:
     Raises:
         TableError: If the file is not there, is of another kind or cannot be read.
     """
+    if not str(path):
+        raise TableError("the path of a table is empty; name a file, or a folder of Parquet files")
     file = Path(path)
     name = file.name.lower()
     parquet = name.endswith((".parquet", ".pq")) or file.is_dir()
