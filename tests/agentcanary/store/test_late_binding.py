@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -101,6 +102,14 @@ class Deployment:
 
     def tell(self) -> None:
         """Let every worker know the rollout as it is, and the hand-over be over."""
+        for canary in self.workers:
+            canary.snapshots.poll()
+        told = self.now()
+        self.now.now += 10.0
+        # The hand-over lasts until every worker has reported that what it recorded before is stored.
+        store, patience = self.workers[0].store, time.monotonic() + 30.0
+        while store.watermark("support", self.now(), dead_after=3600.0) < told and time.monotonic() < patience:
+            time.sleep(0.02)
         for canary in self.workers:
             canary.snapshots.poll()
         self.now.now += 10.0
