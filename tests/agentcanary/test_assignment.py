@@ -221,7 +221,7 @@ class Fleet:
 WORKERS = 3
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(st.data())
 def test_no_live_conversation_changes_its_arm_while_weights_rise(data: st.DataObject) -> None:
     """Any rising weights, pauses, restarted workers, and workers that see a change up to a second late."""

@@ -58,20 +58,20 @@ def loaded(text: str) -> Config | None:
 
 
 @given(st.text(max_size=200) | st.text(alphabet="agent:stble \n-[]{}&*!?|>'\"#%@`<.0123\t", max_size=120))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=70, deadline=None)
 def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
     loaded(text)
 
 
 @given(st.dictionaries(keys, values, max_size=8))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_mapping_is_a_config_or_a_config_error(data: dict[str, Any]) -> None:
     named = {"agent": "support", "stable": "v1", **data}
     loaded(yaml.safe_dump(named, allow_unicode=True))
 
 
 @given(st.sampled_from(TEXTS), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=70, deadline=None)
 def test_a_damaged_file_is_a_config_or_a_config_error(text: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(text)))
     length = data.draw(st.integers(0, 40))
@@ -79,7 +79,7 @@ def test_a_damaged_file_is_a_config_or_a_config_error(text: str, data: st.DataOb
 
 
 @given(st.sampled_from(TEXTS), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=70, deadline=None)
 def test_a_value_replaced_by_any_other_is_a_config_or_a_config_error(text: str, data: st.DataObject) -> None:
     lines = text.splitlines()
     index = data.draw(st.sampled_from([n for n, line in enumerate(lines) if re.match(r"[ -]*\w+: \S", line)]))

@@ -447,7 +447,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_no_live_conversation_changes_its_arm_while_weights_rise(data: st.DataObject, empty_store: Path) -> None:
     """Real snapshots, pins and store; rising weights, pauses, stale and restarted workers, records that come late.

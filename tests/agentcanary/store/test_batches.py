@@ -159,7 +159,7 @@ turn_of = st.tuples(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(turns=st.lists(turn_of, min_size=1, max_size=12), seed=st.integers(0, 2**32))
 def test_any_division_into_batches_sent_in_any_order_any_number_of_times_gives_the_same(
     new_store: Callable[[], Store], make: Make, turns: list[tuple[int, int, float | None, TurnOutcome]], seed: int

@@ -248,7 +248,7 @@ Drawn = Sequence[
 ]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=st.lists(conversation, min_size=1, max_size=8), seed=st.integers(0, 2**32))
 def test_looks_at_any_times_with_batches_between_count_the_same_as_one_look_at_the_end(
     new_store: Callable[[], Store], make: Make, drawn: Drawn, seed: int
