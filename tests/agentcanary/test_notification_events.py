@@ -18,13 +18,15 @@ def told() -> set[str]:
     for name in ("transitions.py", "state_machine.py"):
         for node in ast.walk(ast.parse((PACKAGE / name).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in TELLING:
-                event = node.args[TELLING[node.func.id]]
-                found |= {part.value for part in ast.walk(event) if isinstance(part, ast.Constant)}
-            elif isinstance(node, ast.Assign) and any(
-                isinstance(t, ast.Name) and t.id == "event" for t in node.targets
-            ):
-                found |= {part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)}
-    return {event for event in found if isinstance(event, str)}
+                found |= constants(node.args[TELLING[node.func.id]])
+            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "event":
+                found |= constants(node.value)
+    return found
+
+
+def constants(node: ast.AST) -> set[str]:
+    inside = (part.value for part in ast.walk(node) if isinstance(part, ast.Constant))
+    return {value for value in inside if isinstance(value, str)}
 
 
 def test_every_event_can_be_chosen_and_there_is_none_that_never_happens() -> None:
