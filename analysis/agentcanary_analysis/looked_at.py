@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from agentcanary_analysis.metrics import Kind, Metric
 FloatArray = npt.NDArray[np.float64]
 
 ARMS = (Arm.CANARY, Arm.STABLE)
+_COUNTED = attrgetter("units", "observed", "total")
 
 
 class Table(NamedTuple):
@@ -85,7 +87,7 @@ class LookedAt:
     epochs: tuple[Epoch, ...] = field(init=False)
     weight: FloatArray = field(init=False)
     stage: FloatArray = field(init=False)
-    _units: dict[Cell, int] = field(init=False, default_factory=dict)
+    _counts: dict[Cell, tuple[int, int, float]] = field(init=False, default_factory=dict)
     _tables: dict[str, Table] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -133,12 +135,9 @@ class LookedAt:
         return self._tables[metric]
 
     def _sums(self, metric: Metric, cell: Cell, tallies: Collection[Tally]) -> tuple[float, ...]:
-        # 200 buckets each for every cell are most of a look, so a sum that nobody reads is not made.
-        units = self._units_of(cell)
-        observed = sum([tally.observed for tally in tallies])
         if metric.kind is Kind.RATIO:
-            return units, *linearised(sum(tallies, Tally()))
-        total = sum([tally.total for tally in tallies])
+            return self._units_of(cell), *linearised(sum(tallies, Tally()))
+        units, observed, total = self._counted(cell)
         squares = sum([tally.total_squares for tally in tallies]) if metric.kind is Kind.MEAN else 0.0
         if metric.kind is Kind.PROPORTION and not 0 <= total <= observed:
             raise ValueError(
@@ -148,9 +147,16 @@ class LookedAt:
         return units, units if metric.always_measured else observed, total, squares
 
     def _units_of(self, cell: Cell) -> int:
-        if cell not in self._units:
-            self._units[cell] = sum([tally.units for tally in self.aggregates.tallies[cell].values()])
-        return self._units[cell]
+        return self._counted(cell)[0]
+
+    def _counted(self, cell: Cell) -> tuple[int, int, float]:
+        """Units, units with a value and the sum of the values of a cell."""
+        if cell not in self._counts:
+            tallies = self.aggregates.tallies[cell].values()
+            # 200 buckets for every cell are most of a look, so they are walked through once.
+            units, observed, total = map(sum, zip(*map(_COUNTED, tallies), strict=True)) if tallies else (0, 0, 0.0)
+            self._counts[cell] = units, observed, total
+        return self._counts[cell]
 
     def _table(self, metric: str) -> Table:
         cells = {cell: bins for cell, bins in self.aggregates.histograms.items() if cell.metric == metric and bins}

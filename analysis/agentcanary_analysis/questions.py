@@ -57,6 +57,10 @@ class Line:
     metric: Metric
     boundary: Boundary
 
+    def __hash__(self) -> int:
+        # A look asks for its lines hundreds of times, and a metric has ten fields.
+        return hash((self.metric.name, self.boundary))
+
     @property
     def method(self) -> Method:
         """How it is tested; a matter of the plan alone.

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy.special import betaln
 
 from agentcanary_analysis.checked_input import float_array
+from agentcanary_analysis.evalues import distinct
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -52,7 +53,7 @@ def log_e_sample_ratio(
         raise ValueError(f"concentration must be positive and finite, got {concentration}")
     canary, stable, weights = np.broadcast_arrays(canary, stable, weights)
     log_e = np.zeros(weights.shape[0])
-    for value in np.unique(weights[(weights > 0) & (weights < 1)]):
+    for value in distinct(weights[(weights > 0) & (weights < 1)]):
         merged = weights == value
         in_canary = np.where(merged, canary, 0.0).sum(axis=1)
         in_stable = np.where(merged, stable, 0.0).sum(axis=1)

@@ -77,8 +77,14 @@ def weigh(
     """
     together = combined(lines, [found.log_e_harm for found in answers], len(split.weight))
     harmed = together >= -np.log(alpha)
-    log_e_assigned = log_e_sample_ratio(split.canary_assigned, split.stable_assigned, split.weight)
-    log_e_counted = log_e_sample_ratio(split.canary_counted, split.stable_counted, split.weight)
+    log_e_assigned, log_e_counted = np.split(
+        log_e_sample_ratio(
+            np.concatenate([split.canary_assigned, split.canary_counted]),
+            np.concatenate([split.stable_assigned, split.stable_counted]),
+            np.concatenate([split.weight, split.weight]),
+        ),
+        2,
+    )
     alarm = np.maximum(log_e_assigned, log_e_counted) >= np.log(ALARM)
     doubtful = np.flatnonzero(alarm & harmed)
     if doubtful.size:
