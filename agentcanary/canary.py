@@ -237,12 +237,16 @@ class Canary:
             confirmed: False for what a classifier suspects: counted, but it stops nothing.
 
         Raises:
-            ValueError: If the value is not finite, or the name or the conversation is empty.
+            ValueError: If the value is no number or not finite, or the name or the conversation is empty.
         """
+        try:
+            number = None if value is None else float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"value of {name} must be a finite number or None for missing, got {value!r}") from None
         reported = Reported(
             conversation_id=conversation_id,
             name=name,
-            value=None if value is None else float(value),
+            value=number,
             id=id,
             label=label,
             kind=Judge(kind),
@@ -419,6 +423,9 @@ class Canary:
         """The pages and the JSON API as an ASGI application: ``app.mount("/canary", canary.dashboard())``.
 
         Behind the tokens of the configuration and the environment; needs the extra ``dashboard``.
+
+        Raises:
+            AgentCanaryError: If the extra is not installed.
         """
         from agentcanary.api import routes
         from agentcanary.dashboard import Source, application

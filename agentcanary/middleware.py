@@ -168,6 +168,7 @@ class CanaryMiddleware:
         served = {**canary.versions, **(versions or {})}
         self._versions = {version: VersionApp(application) for version, application in served.items()}
         self._exclude = tuple(exclude)
+        self._ours: frozenset[str] = frozenset()
         self._disabled = os.environ.get(DISABLED, "") not in ("", "0")
         self._lifespan = Lifespan(app, self._versions, self, lambda: canary.snapshots.view.stable)
         self._starting: asyncio.Task[None] | None = None
@@ -183,7 +184,7 @@ class CanaryMiddleware:
             else:
                 await self.app(scope, receive, send)
             return
-        if self._exclude and scope["path"].startswith(self._exclude):
+        if self._exclude and (scope["path"].startswith(self._exclude) or scope["path"] in self._ours):
             await self.app(scope, receive, send)
             return
         begun = perf_counter()
@@ -192,7 +193,7 @@ class CanaryMiddleware:
         try:
             if not self._started:
                 await self._first_start()
-                if self._exclude and scope["path"].startswith(self._exclude):
+                if self._exclude and (scope["path"].startswith(self._exclude) or scope["path"] in self._ours):
                     await self.app(scope, receive, send)
                     return
             snapshots = host.snapshots
@@ -367,7 +368,10 @@ class CanaryMiddleware:
 
     async def _first_start(self) -> None:
         """Learn what of ours is mounted; start where no lifespan was run: in a mounted application, after a fork."""
-        self._exclude = tuple(dict.fromkeys([*self._exclude, *paths_of_ours(self.app)]))
+        ours = paths_of_ours(self.app)
+        self._exclude = tuple(dict.fromkeys([*self._exclude, *ours]))
+        # What people type: the router answers /canary with a redirect to /canary/.
+        self._ours = frozenset(path.rstrip("/") for path in ours)
         if self._running:
             self._started = True
             return

@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from agentcanary.errors import AgentCanaryError
+
 if TYPE_CHECKING:
     from agentcanary.dashboard.asgi import application
     from agentcanary.dashboard.source import Source
@@ -23,4 +25,10 @@ _MODULES = {"Source": "source", "application": "asgi"}
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    try:
+        module = import_module(f"{__name__}.{_MODULES[name]}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("agentcanary"):
+            raise
+        raise AgentCanaryError(f"the pages need {error.name}: pip install 'agentcanary[dashboard]'") from None
+    return getattr(module, name)

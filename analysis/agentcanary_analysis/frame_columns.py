@@ -147,7 +147,7 @@ def _missing(missing: Mapping[str, str], there: Sequence[str]) -> str:
     return (
         f"the table has no column {', '.join(parts)}; it has {_listed(there)}. "
         "Needed are a unit (conversation_id), version and a column for each check; other names are given as columns: "
-        '{"latency_s": "duration"}'
+        '{"latency_s": "duration"}, on the command line --column latency_s=duration'
     )
 
 

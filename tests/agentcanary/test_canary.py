@@ -224,6 +224,10 @@ async def test_disabled_it_serves_stable_and_touches_no_store(
 async def test_bad_outcomes_are_refused_by_name_and_value(canary: Canary) -> None:
     with pytest.raises(ValueError, match="value of satisfaction must be a finite number or None for missing, got nan"):
         canary.record("c-1", "satisfaction", float("nan"))
+    with pytest.raises(
+        ValueError, match="value of satisfaction must be a finite number or None for missing, got 'yes'"
+    ):
+        canary.record("c-1", "satisfaction", "yes")  # type: ignore[arg-type]  # what a caller without types does
     with pytest.raises(ValueError, match="needs a name and a conversation id"):
         canary.record("", "satisfaction", 1)
 

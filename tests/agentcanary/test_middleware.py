@@ -212,9 +212,9 @@ class TestAssigning:
         is_ours(ours)
         app = Starlette(routes=[Mount("/canary", ours), Mount("/", agent)])
         middleware = CanaryMiddleware(app, canary=host)
-        for path in ("/canary/outcomes", "/canary/rollouts", "/canary-chat"):
+        for path in ("/canary/outcomes", "/canary/rollouts", "/canary", "/canary-chat"):
             call(middleware, scope("c-1", path=path), exchange())
-        assert len(ours.versions) + len(agent.versions) == 3
+        assert len(ours.versions) + len(agent.versions) == 4
         assert [record.assignment.unit for record in host.started] == ["c-1"]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -46,6 +48,13 @@ def page_of(desk: Desk, token: str = OPERATOR, rollout: Rollout | None = None) -
     answer = desk.browser(token).get(f"/canary/rollout/{shown.id}")
     assert answer.status_code == 200
     return answer.text
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    # In a process of its own: modules that were imported twice would be two.
+    program = "import sys; sys.modules['jinja2'] = None; from agentcanary.dashboard import application"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert "AgentCanaryError: the pages need jinja2: pip install 'agentcanary[dashboard]'" in ended.stderr
 
 
 def test_nobody_sees_anything_without_a_session(desk: Desk) -> None:
