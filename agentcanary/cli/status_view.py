@@ -228,7 +228,8 @@ def _facts(data: Data) -> Iterator[Shown]:
     yield from _judges(data["judges"])
     yield from _segments(data["segments"])
     workers = data["workers"]
-    never = "" if workers["degraded"] else "; degraded: never"
+    # Counts end with the worker that made them: of workers that are gone nothing is known.
+    never = "; degraded: never since they started" if workers["alive"] and not workers["degraded"] else ""
     yield Line(("Workers", "bold"), f": {count(workers['alive'])} alive{never}")
     for kind, number in workers["degraded"].items():
         yield Line((f"degraded: {kind} {count(number)}", "yellow"), f" ({meaning(kind)})", indent=2)

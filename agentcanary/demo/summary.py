@@ -53,7 +53,10 @@ class Summary:
         """What is not as promised, a sentence each."""
         found = [f"{result.scenario.name}: {sentence}" for result in self.results for sentence in result.why_not]
         if self.unanswered > 0.01 * self.requests:
-            found.append(f"{self.unanswered:,} of {self.requests:,} requests got no answer; see server.log")
+            found.append(
+                f"{self.unanswered:,} of {self.requests:,} requests got no answer in time: a machine "
+                "that is busy with other things cannot keep up; load.log and server.log say more"
+            )
         return found
 
     @property

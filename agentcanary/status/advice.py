@@ -45,9 +45,14 @@ def next_steps(
 def _after_the_end(rollout: Rollout, live: int | None) -> Iterator[str]:
     draining = rollout.drained_at is None and live is not None
     if rollout.phase is Phase.PROMOTED:
-        if draining:
+        if draining and live:
             yield (
-                f"{count(live or 0)} live conversations end on {rollout.stable}. Until then "
+                f"{count(live)} live conversations end on {rollout.stable}. Until then "
+                f"agentcanary rollback --reason TEXT undoes the promotion."
+            )
+        elif draining:
+            yield (
+                f"No live conversation is left on {rollout.stable}. Until the controller's next look "
                 f"agentcanary rollback --reason TEXT undoes the promotion."
             )
         yield f"Write stable: {rollout.canary} into canary.yaml, and name the next canary there when there is one."

@@ -260,6 +260,13 @@ def test_degraded_modes_of_the_workers_are_added_up() -> None:
     assert "degraded: snapshot 1 (the rollout could not be read" in shown
 
 
+def test_of_workers_that_are_gone_it_does_not_say_that_they_were_never_degraded() -> None:
+    assert "1 alive; degraded: never since they started" in text_of(seen(workers=[worker(degraded={})]))
+    gone = text_of(seen(workers=[]))
+    assert ": 0 alive\n" in gone
+    assert "degraded: never" not in gone
+
+
 def test_workers_of_different_configurations_are_a_warning() -> None:
     data = status_data(seen(workers=[worker(), worker(id="w2", config_hash="b")]))
     assert "2 workers run 2 different configurations; is one being deployed?" in data["warnings"]
@@ -314,6 +321,12 @@ STATES = {
         "Write stable: v2 into canary.yaml",
     ),
 }
+
+
+def test_with_no_live_conversation_left_a_promotion_can_be_undone_until_the_next_look() -> None:
+    promoted = acted(ActionKind.PROMOTE, running())
+    steps = status_data(seen(promoted, replace(counted(), epochs=promoted.epochs), live=0))["next"]
+    assert any("No live conversation is left on v1. Until the controller's next look" in step for step in steps), steps
 
 
 @pytest.mark.parametrize(("rollout", "code", "advice"), STATES.values(), ids=STATES)

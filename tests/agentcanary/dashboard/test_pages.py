@@ -348,7 +348,8 @@ def test_a_page_of_a_rollout_that_never_looked_says_so(empty: Desk) -> None:
     rollout = new_rollout("support", "support-v1", "support-v2", empty.config.plan, now=T0, new_salt=b"salt")
     empty.store.start(replace(rollout, created_at=T0))
     text = page_of(empty)
-    for words in ("waits to start", "No look was kept yet", "No conversation is counted yet", "None yet"):
+    said = ("waits to start", "No look was kept yet", "No conversation is counted yet", "None yet")
+    for words in (*said, "not known: no worker is alive"):
         assert words in text
 
 
