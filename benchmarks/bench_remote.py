@@ -1,7 +1,7 @@
 """What a remote version adds: a request through ``RemoteVersion`` against the same one made of the agent directly.
 
 Client, front and agent are three processes on loopback. The two ways are taken in turn, so that the machine's drift
-hits both alike. Writes ``results/bench_remote.json``.
+hits both alike. Writes ``results/remote.json``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-RESULTS = Path(__file__).parent / "results" / "bench_remote.json"
+RESULTS = Path(__file__).parent / "results" / "remote.json"
 REQUESTS = 3000
 AGENT = """
 import sys, uvicorn
@@ -31,13 +31,13 @@ async def chat(request):
     return JSONResponse({"said": body["text"]})
 
 app = Starlette(routes=[Route("/chat", chat, methods=["POST"])])
-uvicorn.run(app, port=int(sys.argv[1]), log_level="critical")
+uvicorn.run(app, port=int(sys.argv[1]), log_level="critical", loop="uvloop", http="httptools")
 """
 FRONT = """
 import sys, uvicorn
 from agentcanary.remote import RemoteVersion
 app = RemoteVersion(f"http://127.0.0.1:{sys.argv[2]}", canary=True)
-uvicorn.run(app, port=int(sys.argv[1]), log_level="critical")
+uvicorn.run(app, port=int(sys.argv[1]), log_level="critical", loop="uvloop", http="httptools")
 """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 import httpx
@@ -24,17 +24,24 @@ _LEFT = "the client left"
 
 
 async def serve_http(
-    client: httpx.AsyncClient, url: str, canary: bool, scope: Scope, receive: Receive, send: Send
+    transport: httpx.AsyncBaseTransport,
+    url: str,
+    canary: bool,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    timeout: httpx.Timeout,
 ) -> None:
     """Hand one request on.
 
     Args:
-        client: Keeps the connections.
+        transport: Keeps the connections.
         url: The whole of it, path and query included.
         canary: True for a request that carries ``x-canary: true``.
         scope: ASGI scope.
         receive: The server's.
         send: The server's.
+        timeout: For connecting, and for each wait.
 
     Raises:
         VersionError: If the other server breaks off its answer: whoever called us then cuts it off as well.
@@ -42,8 +49,10 @@ async def serve_http(
     body = _Body(receive)
     headers = handed_on(scope, canary=canary)
     content = body.pieces() if _has_body(scope) else None
-    request = httpx.Request(scope["method"], url, headers=headers, content=content, extensions=_extensions(client))
-    answering = asyncio.ensure_future(_answer(client, request, send))
+    request = httpx.Request(
+        scope["method"], url, headers=headers, content=content, extensions={"timeout": timeout.as_dict()}
+    )
+    answering = asyncio.ensure_future(_answer(transport, request, send))
     leaving = asyncio.ensure_future(body.left(read=content is None))
     try:
         await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -58,9 +67,9 @@ async def serve_http(
         answering.result()
 
 
-async def _answer(client: httpx.AsyncClient, request: httpx.Request, send: Send) -> None:
+async def _answer(transport: httpx.AsyncBaseTransport, request: httpx.Request, send: Send) -> None:
     try:
-        response = await client.send(request, stream=True)
+        response = await transport.handle_async_request(request)
     except httpx.HTTPError as error:
         await _failed(error, send)
         return
@@ -73,7 +82,7 @@ async def _answer(client: httpx.AsyncClient, request: httpx.Request, send: Send)
             }
         )
         # As they come, and as they are: what is compressed stays compressed.
-        async for piece in response.aiter_raw():
+        async for piece in _pieces(response):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     except httpx.HTTPError as error:
@@ -132,6 +141,7 @@ def _has_body(scope: Scope) -> bool:
     )
 
 
-def _extensions(client: httpx.AsyncClient) -> dict[str, Any]:
-    # A request that is made by hand does not get the client's time-outs by itself.
-    return {"timeout": client.timeout.as_dict()}
+def _pieces(response: httpx.Response) -> AsyncIterable[bytes]:
+    if not isinstance(response.stream, httpx.AsyncByteStream):
+        raise VersionError("the remote version's answer is no stream")
+    return response.stream

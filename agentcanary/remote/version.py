@@ -52,7 +52,7 @@ class RemoteVersion:
         self._timeout = httpx.Timeout(read_timeout, connect=connect_timeout)
         self._connect_timeout = connect_timeout
         self._canary = canary
-        self._client: httpx.AsyncClient | None = None
+        self._transport: httpx.AsyncHTTPTransport | None = None
 
     def __repr__(self) -> str:
         return f"RemoteVersion({self.url!r})"
@@ -61,7 +61,9 @@ class RemoteVersion:
         """Serve one connection."""
         match scope["type"]:
             case "http":
-                await serve_http(self._opened(), self._target(scope, self.url), self._marks(), scope, receive, send)
+                await serve_http(
+                    self._opened(), self._target(scope, self.url), self._marks(), scope, receive, send, self._timeout
+                )
             case "websocket":
                 # websockets is loaded only where there is one.
                 from agentcanary.remote.websocket import serve_websocket
@@ -81,21 +83,21 @@ class RemoteVersion:
         assignment = current()
         return assignment is not None and assignment.arm is Arm.CANARY
 
-    def _opened(self) -> httpx.AsyncClient:
-        # Not at import: a client belongs to an event loop.
-        if self._client is None:
+    def _opened(self) -> httpx.AsyncHTTPTransport:
+        # Not at import: connections belong to an event loop. And no client around it: cookies, redirects and
+        # authentication are between the client and the agent.
+        if self._transport is None:
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-            transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
-            self._client = httpx.AsyncClient(transport=transport, timeout=self._timeout, trust_env=False)
-        return self._client
+            self._transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
+        return self._transport
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                client, self._client = self._client, None
-                if client is not None:
-                    await client.aclose()
+                transport, self._transport = self._transport, None
+                if transport is not None:
+                    await transport.aclose()
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
                 return
