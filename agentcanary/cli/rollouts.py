@@ -37,7 +37,7 @@ def rollouts(config: ConfigOption = CONFIG_FILE, agent: AgentOption = None, as_j
         complain(f"No rollout{'' if agent is None else f' of agent {agent!r}'} in {name} yet.")
         return
     rows: list[tuple[str, ...]] = [
-        ("rollout", "agent", "versions", "attempt", "phase", "stage", "weight", "made", "lasted", "reason")
+        ("rollout", "agent", "versions", "attempt", "phase", "stage", "weight", "made", "lasted", "last change")
     ]
     rows += [_row(rollout, now) for rollout in found]
     show(columns(rows, styles=["dim", *(_STYLES[rollout.phase.value] for rollout in found)]))

@@ -155,6 +155,8 @@ def test_the_list_names_every_rollout_the_newest_first(desk: Desk) -> None:
     desk.controller().tick()
     start(desk, "support-v3")
     text = desk.browser(READER).get("/canary/").text
+    # Else the reason of a step that was taken reads as one that is still to come.
+    assert f"last change: {desk.rollout.reason}" in text
     assert text.index("support-v3") < text.index("support-v2")
     for words in ("in progress", "rolled back", "20 % of new conversations", "because"):
         assert words in text
