@@ -125,13 +125,14 @@ def _margins(data: Mapping[str, Any]) -> Found:
         yield path, f"{where(path)} {text}"
     yield from _floors(rollback.get("floor"), data)
     metrics, bad = readable_metrics(data)
-    known = [metric.name for metric in metrics]
-    for name in TrafficSection.readable(data.get("traffic", {})).get("stable", {}):
-        if name not in known and name not in bad:
-            yield (
-                ("traffic", "stable", name),
-                f"traffic.stable names an unknown metric {name!r}; {_nearest(name, known)}",
-            )
+    known = {metric.name: metric for metric in metrics}
+    for name, stated in TrafficSection.readable(data.get("traffic", {})).get("stable", {}).items():
+        path = ("traffic", "stable", name)
+        if name in known:
+            if known[name].kind is Kind.PROPORTION and stated > 1:
+                yield path, f"{where(path)} is a share of conversations, got {stated:g}; {share_remedy(stated)}"
+        elif name not in bad:
+            yield path, f"traffic.stable names an unknown metric {name!r}; {_nearest(name, list(known))}"
 
 
 def _floors(floor: float | dict[str, float] | None, data: Mapping[str, Any]) -> Found:

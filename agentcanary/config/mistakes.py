@@ -153,6 +153,8 @@ def _pattern_rule(path: Path) -> str:
         return "1 to 100 letters, digits, dots, dashes and underscores that begin with a letter or digit"
     if path[-1] == "name":
         return "1 to 64 small letters, digits and underscores that begin with a letter"
+    if path[-1] == "sha256":
+        return "64 digits 0-9 and a-f, as agentcanary token prints them"
     return "text without control characters"
 
 

@@ -465,6 +465,17 @@ ONE_MISTAKE = {
         NAMES + "traffic: {stable: {error: 0.05}}",
         "canary.yaml:4: traffic.stable names an unknown metric 'error'; did you mean 'error_rate'?",
     ),
+    "traffic in percent": (
+        NAMES + "traffic: {stable: {error_rate: 5}}",
+        "canary.yaml:4: traffic.stable.error_rate is a share of conversations, got 5; write 0.05 for 5 %",
+    ),
+    "digest of a token that is none": (
+        NAMES + "security: {tokens: [{name: a, scopes: [read], sha256: xyz}]}",
+        (
+            "canary.yaml:4: security.tokens[0].sha256 must be 64 digits 0-9 and a-f, as agentcanary token prints them, "
+            "got a value that is not shown, because it may hold a secret"
+        ),
+    ),
     "control character": (
         'agent: a\nstable: "v\\x07"',
         "canary.yaml:2: stable must be 1 to 200 printable characters without spaces around them, got 'v\\x07'",
