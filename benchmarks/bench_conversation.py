@@ -51,7 +51,7 @@ def places(loop: asyncio.AbstractEventLoop) -> dict[str, Callable[[int], None]]:
             json.loads(largest)
 
     found: dict[str, Callable[[int], None]] = {f"json.loads of {len(largest)} bytes": parse}
-    head = {
+    head: dict[str, tuple[str, str, dict[str, object]]] = {
         "header, first place": ("header", "x-conversation-id", {}),
         "path, first place": ("path", "/threads/{thread_id}/runs", {"path": "/threads/t-1/runs/stream"}),
         "query, first place": ("query", "session", {"query_string": b"stream=1&session=s-1"}),

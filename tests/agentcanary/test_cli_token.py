@@ -52,6 +52,7 @@ def test_a_testers_token_is_believed_by_the_application_of_the_same_store(tmp_pa
     canary.start_blocking()
     try:
         request = {"headers": [(b"x-canary", made["token"].encode())]}
+        assert canary.forcing is not None
         assert canary.forcing.forced(request, now=made["expires_at"] - 1) is Arm.CANARY
         assert canary.forcing.forced(request, now=made["expires_at"]) is None
     finally:

@@ -13,7 +13,8 @@ from jsonschema import Draft202012Validator
 
 from agentcanary.config import Config, parse_config
 from agentcanary.config.schema import json_schema
-from agentcanary.config.sections import FileSection, Section
+from agentcanary.config.section import Section
+from agentcanary.config.sections import FileSection
 from agentcanary.config.yaml_lines import read_yaml
 from agentcanary.errors import ConfigError
 from agentcanary.plan import plan_from_dict
