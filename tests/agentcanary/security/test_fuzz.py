@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -69,9 +70,12 @@ def canary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
 
 async def send(canary: Canary, method: str, path: str, body: bytes, more: dict[str, str], query: str) -> httpx.Response:
     transport = httpx.ASGITransport(app=canary.api(), raise_app_exceptions=True)
-    async with httpx.AsyncClient(transport=transport, base_url="http://agent") as client:
+    # As clients write it: percent-encoded, whatever it is; httpx refuses anything else before it is sent.
+    target = quote(path, errors="replace") + (f"?shape={quote(query, safe='', errors='replace')}" if query else "")
+    async with httpx.AsyncClient(transport=transport) as client:
         named = {"content-type": "application/json", **more, "authorization": f"Bearer {TOKEN}"}
-        return await client.request(method, path, content=body, headers=named, params={"shape": query} if query else {})
+        url = httpx.URL("http://agent").copy_with(raw_path=target.encode())
+        return await client.request(method, url, content=body, headers=named)
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
