@@ -45,7 +45,7 @@ def steps(luck: random.Random, factor: float) -> list[float]:
     return [float(luck.random() < 0.2 * factor) for _ in range(luck.randint(1, 5))]
 
 
-# Kind and direction, what more is stated, the values, and how far a bad canary is from stable. Salts are random, so all
+# Kind and direction, what more is stated, the values, and how far a bad canary is from stable. All
 # of it is five standard errors and more from the boundary.
 KINDS: dict[str, tuple[str, str, str, Draw, float]] = {
     "proportion, up": ("proportion", "up", "", share(0.4), 2.2),
@@ -149,6 +149,12 @@ def config_of(kind: str, worse: str, more: str, file: str = FILE) -> Config:
     return parse_config(
         file.format(agent=f"agent-{next(AGENTS)}", check=check, name="own", kind=kind, worse=worse, more=more)
     )
+
+
+@pytest.fixture(autouse=True)
+def _one_salt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same split in every run: with a random one, a proof is a matter of luck now and then."""
+    monkeypatch.setattr("agentcanary.controller.new_salt", lambda: b"a salt of 32 bytes for the tests")
 
 
 @pytest.mark.parametrize(("kind", "worse", "more", "draw", "bad"), KINDS.values(), ids=KINDS)
