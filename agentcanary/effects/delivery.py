@@ -57,13 +57,15 @@ def deliver(
         return
     rollouts = {rollout.id: rollout for rollout in outbox.rollouts(agent)}
     newest = max(rollouts.values(), key=lambda rollout: rollout.created_at, default=None)
+    is_set = set_weight is None or newest is None
     for pending in due:
         effect = pending.effect
         try:
             if effect.kind is EffectKind.NOTIFY:
                 notify(notification(effect, rollouts[pending.rollout], effect_id=pending.id, at=pending.created_at))
-            elif set_weight is not None and newest is not None:
+            elif set_weight is not None and newest is not None and not is_set:
                 set_weight(newest.weight)
+                is_set = True
         except Exception as error:  # noqa: BLE001 (a notifier may be the user's; what failed is tried again)
             outbox.failed(pending.id, str(error) or type(error).__name__, next_attempt(pending.attempts + 1, now))
             told = effect.kind is EffectKind.NOTIFY
