@@ -6,6 +6,7 @@ The terminal, the API and the pages show the same values, so that they cannot di
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from agentcanary.freeze import frozen
@@ -18,6 +19,7 @@ from agentcanary.status.evidence_data import check_data, e_data, evidence_data, 
 from agentcanary.status.judges import reported_data
 from agentcanary.status.situation import Situation, conversations_per_hour, degraded, warnings
 from agentcanary_analysis.aggregates import Aggregates, Arm
+from agentcanary_analysis.evidence import Evidence
 from agentcanary_analysis.sample_ratio import ALARM
 from agentcanary_analysis.verdict import SampleRatio
 from agentcanary_analysis.weighing import budget
@@ -144,6 +146,20 @@ def _evidence(seen: Situation) -> dict[str, Any]:
     safe = -math.log(budget(plan.alpha_promote, seen.rollout.attempt))
     together = alone + math.log(max(len(plan.criteria), 1))
     over, per_hour = seen.rollout.phase.ended, conversations_per_hour(seen)
+
+    def evidence(listed: Sequence[Evidence], needed: float) -> list[dict[str, Any]]:
+        return [
+            evidence_data(
+                found,
+                plan.metric(found.metric),
+                log_harm_needed=needed,
+                log_safe_needed=safe,
+                per_hour=per_hour,
+                over=over,
+            )
+            for found in listed
+        ]
+
     return {
         "checks": [
             check_data(
@@ -156,39 +172,9 @@ def _evidence(seen: Situation) -> dict[str, Any]:
             )
             for found in findings.checks
         ],
-        "criteria": [
-            evidence_data(
-                found,
-                plan.metric(found.metric),
-                log_harm_needed=together,
-                log_safe_needed=safe,
-                per_hour=per_hour,
-                over=over,
-            )
-            for found in findings.evidence
-        ],
-        "margins": [
-            evidence_data(
-                found,
-                plan.metric(found.metric),
-                log_harm_needed=alone,
-                log_safe_needed=safe,
-                per_hour=per_hour,
-                over=over,
-            )
-            for found in findings.margins
-        ],
-        "dry_run": [
-            evidence_data(
-                found,
-                plan.metric(found.metric),
-                log_harm_needed=alone,
-                log_safe_needed=safe,
-                per_hour=per_hour,
-                over=over,
-            )
-            for found in findings.dry_run
-        ],
+        "criteria": evidence(findings.evidence, together),
+        "margins": evidence(findings.margins, alone),
+        "dry_run": evidence(findings.dry_run, alone),
         "harm": e_data(findings.log_e_harm, alone),
     }
 
