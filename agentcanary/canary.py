@@ -373,11 +373,7 @@ class Canary:
         return self.store.withdraw(self.agent, outcome_id, self.clock())
 
     def api(self) -> Starlette:
-        """The JSON API as an ASGI application, behind tokens: ``app.mount("/canary", canary.api())``.
-
-        Raises:
-            ConfigError: If a token in the environment cannot be used, or a mesh's Deployment does not say which it is.
-        """
+        """The JSON API as an ASGI application, behind tokens: ``app.mount("/canary", canary.api())``."""
         from agentcanary.api import application
 
         if self.guard.closed:
