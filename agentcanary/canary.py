@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import threading
@@ -13,21 +12,20 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from hashlib import blake2b
 from os import PathLike
-from pathlib import Path
 from time import perf_counter
 
 import structlog
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
-from sqlalchemy.engine import make_url
 from starlette.applications import Starlette
 
 from agentcanary.aliases import AliasKeeper
-from agentcanary.assignment import Assignment, RolloutView, bucket
+from agentcanary.assignment import RolloutView
 from agentcanary.clock import Clock, SystemClock
 from agentcanary.config import Config, Place, Privacy, load_config
+from agentcanary.config.fingerprint import configuration_hash
+from agentcanary.config.journals import journals_folder
 from agentcanary.context import set_stable_version
 from agentcanary.controller import Controller, ControlThread
 from agentcanary.conversation import Finder, SignedCookie, finder
@@ -36,32 +34,26 @@ from agentcanary.deployment import deployed_arm, mesh_weights, remote_versions
 from agentcanary.direct import DirectTurn
 from agentcanary.effects.notifications import Notifier, NotifyAll, notifiers_from
 from agentcanary.errors import AgentCanaryError, StoreError
-from agentcanary.outcome_shapes import Reported
-from agentcanary.outcomes import Judge, Outcome, Record
+from agentcanary.outcomes import Record
 from agentcanary.pins import PinKeeper
-from agentcanary.protocols import protocol_of
 from agentcanary.recorder import Recorder
+from agentcanary.recording import Recording
 from agentcanary.security import Forcing, Guard, Pseudonyms, new_secret
-from agentcanary.segments import segment
 from agentcanary.settled import Settling
 from agentcanary.shared_secrets import shared_secrets
 from agentcanary.snapshot import SnapshotKeeper
-from agentcanary.store import DEAD_AFTER, Store
+from agentcanary.store import Store
 from agentcanary.telemetry import Telemetry
 from agentcanary.versions import Registry
 from agentcanary.watching import Watching
-from agentcanary_analysis.aggregates import Arm
 
 _DISABLED = "AGENTCANARY_DISABLED"
-_STORED_WITHIN = 5.0
-# A worker stores its turns every tenth of a second; one that is so many seconds behind has them in its journal.
-_BEHIND = 10.0
 _ASK_SECRETS_EVERY = 1.0
 
 log = structlog.get_logger("agentcanary")
 
 
-class Canary:
+class Canary(Recording):
     """The canary release of one agent, in this process.
 
     Made at import, it touches nothing; threads and connections start with the application's lifespan or its first
@@ -123,7 +115,7 @@ class Canary:
         self.degraded = Degraded(config.agent, count=self.telemetry.degraded)
         self.pins = PinKeeper(self.store, idle_after=config.plan.idle_after, degraded=self.degraded)
         self.aliases = AliasKeeper(self.store, agent=config.agent, clock=self.clock, degraded=self.degraded)
-        self.watching = watching_of(config)
+        self.watching = Watching.configured(config)
         self.snapshots = SnapshotKeeper(
             self.store,
             agent=config.agent,
@@ -193,11 +185,6 @@ class Canary:
             notifiers=notifiers,
         )
 
-    @property
-    def agent(self) -> str:
-        """Name of the agent."""
-        return self.config.agent
-
     def view(self) -> tuple[RolloutView, bool]:
         """The rollout as this process knows it, and whether that is fresh. No lock, no I/O."""
         snapshots = self.snapshots
@@ -207,171 +194,6 @@ class Canary:
         """Count a request without a usable conversation id, by its problem."""
         self.without[problem] += 1
 
-    def record(
-        self,
-        conversation_id: str,
-        name: str,
-        value: float | None,
-        *,
-        id: str | None = None,  # noqa: A002 (the field's name everywhere)
-        label: str | None = None,
-        kind: Judge = Judge.CODE,
-        explanation: str | None = None,
-        turn_id: str | None = None,
-        confirmed: bool = True,
-    ) -> None:
-        """Record an outcome of a conversation: at any time, in any process that shares the store.
-
-        A confirmed safety violation of the canary is on disk and has stopped the canary in this process before this
-        returns; every other process follows at its next poll. Any other outcome is stored within a tenth of a second.
-
-        Args:
-            conversation_id: The conversation.
-            name: ``task_completion``, ``safety_violation``, ``satisfaction`` or any other.
-            value: The number; None when there is none, which is missing and never 0.
-            id: Makes it idempotent: the same id is counted once. By default a new one.
-            label: A category, such as the kind of violation.
-            kind: Who judged.
-            explanation: For people.
-            turn_id: The turn that it is about.
-            confirmed: False for what a classifier suspects: counted, but it stops nothing.
-
-        Raises:
-            ValueError: If the value is no number or not finite, or the name or the conversation is empty.
-        """
-        try:
-            number = None if value is None else float(value)
-        except (TypeError, ValueError):
-            raise ValueError(f"value of {name} must be a finite number or None for missing, got {value!r}") from None
-        reported = Reported(
-            conversation_id=conversation_id,
-            name=name,
-            value=number,
-            id=id,
-            label=label,
-            kind=Judge(kind),
-            explanation=explanation,
-            turn_id=turn_id,
-            confirmed=confirmed,
-        )
-        self.take(reported)
-
-    def take(self, reported: Reported, *, shown: bool = True) -> None:
-        """``record`` for an outcome that was sent.
-
-        Args:
-            reported: The outcome; it is received now, whenever it was made.
-            shown: False for one that a span shows already.
-
-        Raises:
-            ValueError: As from ``record``.
-        """
-        outcome = Outcome(
-            id=reported.id or uuid.uuid4().hex,
-            agent=self.agent,
-            conversation_id=self.unit_of(reported.conversation_id),
-            name=reported.name,
-            value=reported.value,
-            at=self.clock(),
-            label=reported.label,
-            kind=reported.kind,
-            explanation=reported.explanation,
-            turn_id=reported.turn_id,
-            confirmed=reported.confirmed,
-        )
-        if self.disabled:
-            return
-        known = self._known(outcome.conversation_id)
-        if outcome.is_safety_violation:
-            # First this worker, then the disk: nothing may be given to the canary meanwhile.
-            tolerant = self.snapshots.rollout is not None and self.snapshots.rollout.plan.max_safety_violations > 0
-            if known is not None and known.arm is Arm.CANARY and not tolerant:
-                self.snapshots.stop_canary()
-        self.recorder.put(outcome)
-        self.telemetry.outcome(outcome, variant="" if known is None else known.arm.value, shown=shown)
-
-    def unit_of(self, conversation_id: str) -> str:
-        """The unit of a conversation id: itself, or its pseudonym with ``privacy: hash``.
-
-        Raises:
-            StoreError: With ``privacy: hash``, while its key could not be read from the store.
-        """
-        if self.pseudonym is None:
-            return conversation_id
-        if self._pseudonyms is None:
-            self.start_blocking()
-        if self._pseudonyms is None:
-            raise StoreError("privacy: hash needs its key, which the store did not give yet; or set security.id_secret")
-        return self._pseudonyms.known_as(conversation_id)
-
-    def known_units(self, units: Sequence[str]) -> frozenset[str]:
-        """Those of some units that have had a turn with this agent.
-
-        Raises:
-            StoreError: If that cannot be told: the store does not answer, or a worker has yet to bring its turns there.
-        """
-        known = self.store.known_units(self.agent, units)
-        known |= {unit for unit in units if unit not in known and self._known(unit) is not None}
-        if len(known) < len(set(units)):
-            now, speed = self.clock(), self.clock.speed
-            behind = now - self.store.watermark(self.agent, now, dead_after=DEAD_AFTER * speed)
-            if behind > _BEHIND * speed:
-                raise StoreError(
-                    f"a worker has turns of the last {behind:.0f} s that are not stored yet; send it again"
-                )
-        return known
-
-    def confirm(self, outcome_id: str, *, violation: bool, explanation: str | None = None) -> bool:
-        """Say, as a person, whether what a classifier reported is a safety violation.
-
-        A confirmed one stops the canary that served the conversation, as one that was reported as confirmed does; one
-        that is none counts as 0 from now on. What is counted stays counted.
-
-        Args:
-            outcome_id: The ``id`` under which it was recorded.
-            violation: True when it is one.
-            explanation: For people.
-
-        Returns:
-            False if there is no such outcome.
-
-        Raises:
-            StoreError: If the store cannot be asked.
-        """
-        self.recorder.flush_and_wait(_STORED_WITHIN)
-        found = self.store.outcome(self.agent, outcome_id)
-        if found is None:
-            return False
-        self.take(
-            Reported(
-                conversation_id=found.conversation_id,
-                name=found.name,
-                value=(found.value or 1.0) if violation else 0.0,
-                id=found.id,
-                label=found.label,
-                kind=Judge.HUMAN,
-                explanation=explanation or found.explanation,
-                turn_id=found.turn_id,
-                confirmed=violation,
-            )
-        )
-        return True
-
-    def withdraw(self, outcome_id: str) -> bool:
-        """Take an outcome back: its value is missing from now on. What was counted with it stays counted.
-
-        Args:
-            outcome_id: The ``id`` under which it was recorded.
-
-        Returns:
-            False if there is none.
-
-        Raises:
-            StoreError: If the store does not take it.
-        """
-        self.recorder.flush_and_wait(_STORED_WITHIN)
-        return self.store.withdraw(self.agent, outcome_id, self.clock())
-
     def api(self) -> Starlette:
         """The JSON API as an ASGI application, behind tokens: ``app.mount("/canary", canary.api())``."""
         from agentcanary.api import application
@@ -379,41 +201,6 @@ class Canary:
         if self.guard.closed:
             log.warning("agentcanary.api_closed", agent=self.agent, remedy="set AGENTCANARY_TOKEN; agentcanary token")
         return application(self)
-
-    async def arecord(self, conversation_id: str, name: str, value: float | None, **details: object) -> None:
-        """``record``, and wait until the store has it.
-
-        Args:
-            conversation_id: The conversation.
-            name: As in ``record``.
-            value: As in ``record``.
-            **details: The other arguments of ``record``.
-
-        Raises:
-            StoreError: If the store does not have it after five seconds. It is kept, and stored when that is possible.
-        """
-        self.record(conversation_id, name, value, **details)  # type: ignore[arg-type] # checked by record itself
-        if not self.disabled and not await asyncio.to_thread(self.recorder.flush_and_wait, _STORED_WITHIN):
-            raise StoreError(
-                f"the store has not taken {name} of the conversation within {_STORED_WITHIN:g} s; it is kept in the "
-                "journal and follows"
-            )
-
-    def segment(self, conversation_id: str, **segments: str) -> None:
-        """Say to which segments a conversation belongs: ``canary.segment(id, language="de", tenant="acme")``.
-
-        Metrics are then reported for each segment too, beside the whole; nothing is decided by them. A conversation
-        is counted under what was known when it came of age; a name told twice counts with its later value.
-
-        Args:
-            conversation_id: The conversation.
-            **segments: Name and value of each; up to five names and twenty values of each are counted.
-
-        Raises:
-            ValueError: If a name or a value cannot be one.
-        """
-        for told in [segment(name, value) for name, value in segments.items()]:
-            self.record(conversation_id, told.outcome, 1.0)
 
     def dashboard(self) -> Starlette:
         """The pages and the JSON API as an ASGI application: ``app.mount("/canary", canary.dashboard())``.
@@ -499,11 +286,6 @@ class Canary:
         """What went wrong in this process, for the heartbeat."""
         return {**self.degraded.totals, **{f"no_conversation_id:{problem}": n for problem, n in self.without.items()}}
 
-    def _known(self, unit: str) -> Assignment | None:
-        """The assignment of a unit that this process has seen lately, by its id or by one that a server made."""
-        view, unit = self.snapshots.view, self.aliases.known(unit) or unit
-        return self.pins.known(view, unit, bucket(view.salt, unit))
-
     def _shown(self, unit: str) -> str:
         """What traces show of a unit with ``telemetry.privacy: hash``."""
         return "" if self._pseudonyms is None else self._pseudonyms.known_as(unit)
@@ -567,29 +349,3 @@ class Canary:
         names = [extractor.name for extractor in places if extractor.place is Place.SIGNED_COOKIE]
         self.cookie = SignedCookie(secret, name=names[0]) if names else None
         self.finder = self._finder()
-
-
-def watching_of(config: Config) -> Watching | None:
-    """How responses are watched, or None where nothing is read in them."""
-    responses, conversation = config.responses, config.conversation
-    if not (responses.watched or conversation.presets or conversation.turn_from):
-        return None
-    own = protocol_of(responses.error_if) if responses.error_if else None
-    return Watching(responses.protocols, own, measures=responses.measure)
-
-
-def journals_folder(config: Config) -> Path:
-    """The folder of the journals: beside an SQLite file, else beside the configuration."""
-    database = make_url(config.store)
-    if database.get_backend_name() == "sqlite" and database.database:
-        return Path(f"{database.database}.journals")
-    beside = config.file.parent if config.file is not None else Path.cwd()
-    # What waits for one database must never be adopted for another one.
-    which = blake2b(database.set(password=None).render_as_string().encode(), digest_size=6).hexdigest()
-    return beside / ".agentcanary" / f"{database.database or 'store'}-{which}.journals"
-
-
-def configuration_hash(config: Config) -> str:
-    """The same in two workers that would make the same rollout."""
-    meaning = json.dumps([config.agent, config.stable, config.canary, config.plan.to_dict()], sort_keys=True)
-    return blake2b(meaning.encode(), digest_size=6).hexdigest()

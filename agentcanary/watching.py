@@ -14,9 +14,10 @@ from opentelemetry.trace import Span
 
 from agentcanary.assignment import Assignment
 from agentcanary.clock import Clock
+from agentcanary.config import Config
 from agentcanary.conversation import Finder, Found, MadeHeader, Preset
 from agentcanary.outcomes import Judge, Outcome, Record, TurnOutcome
-from agentcanary.protocols import NOTHING, PROTOCOLS, BodyReader, EventReader, FrameReader, Noticed
+from agentcanary.protocols import NOTHING, PROTOCOLS, BodyReader, EventReader, FrameReader, Noticed, protocol_of
 from agentcanary.protocols import Protocol as Responses
 from agentcanary.seen import Recent
 from agentcanary.settled import digest
@@ -92,6 +93,15 @@ class Watching:
         self._names = frozenset(protocols)
         self.measures = measures
         self.turns: Recent[str] = Recent(_CAPACITY)
+
+    @classmethod
+    def configured(cls, config: Config) -> Watching | None:
+        """How a configuration wants responses watched, or None where nothing is read in them."""
+        responses, conversation = config.responses, config.conversation
+        if not (responses.watched or conversation.presets or conversation.turn_from):
+            return None
+        own = protocol_of(responses.error_if) if responses.error_if else None
+        return cls(responses.protocols, own, measures=responses.measure)
 
     def protocols(self, preset: Preset | None) -> tuple[Responses, ...]:
         """The protocols in which a response may be written."""

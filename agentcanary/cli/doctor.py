@@ -81,9 +81,9 @@ def _checks(file: Path, agent: str | None) -> Iterator[Check]:
 
 def _place(config: Config) -> Iterator[Check]:
     """The disk under an SQLite store, and the journals beside it."""
-    from agentcanary.canary import journals_folder
     from agentcanary.cli.checkup import Check, State
     from agentcanary.cli.seat import sqlite_file
+    from agentcanary.config.journals import journals_folder
     from agentcanary.status.figures import span
     from agentcanary.store.files import file_system
 
@@ -113,7 +113,6 @@ def _place(config: Config) -> Iterator[Check]:
 
 def _kept(at: Seat) -> Iterator[Check]:
     """What the store tells of workers, controller, messages and outcomes."""
-    from agentcanary.canary import configuration_hash
     from agentcanary.cli.checkup import (
         Check,
         State,
@@ -123,6 +122,7 @@ def _kept(at: Seat) -> Iterator[Check]:
         outcomes_checks,
         workers_checks,
     )
+    from agentcanary.config.fingerprint import configuration_hash
     from agentcanary.controller import KEEP_LOOK_EVERY
     from agentcanary.status.drift import differences
     from agentcanary.store import DEAD_AFTER

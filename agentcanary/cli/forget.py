@@ -37,9 +37,9 @@ def forget(
 
     Cannot be undone. What was counted stays counted: sums hold nobody's data. Says what else is left, and where.
     """
-    from agentcanary.canary import journals_folder
     from agentcanary.cli.people import agents_of, names_of
     from agentcanary.cli.seat import seat
+    from agentcanary.config.journals import journals_folder
     from agentcanary.store.forgetting import Forgotten
 
     with seat(config, agent) as at:
