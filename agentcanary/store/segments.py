@@ -35,12 +35,12 @@ class Segments(StorePart):
         tallies: dict[Segment, dict[Cell, dict[int, Tally]]] = {}
         histograms: dict[Segment, dict[Cell, dict[int, int]]] = {}
         with self._database.snapshot() as connection:
-            for _, name, epoch, arm, bucket, *sums in connection.execute(_of(counted_tallies, rollout)).all():
+            for name, epoch, arm, bucket, *sums in connection.execute(_of(counted_tallies, rollout)).all():
                 known = read_counted(name)
                 if known is not None:
                     cells = tallies.setdefault(known[1], {})
                     cells.setdefault(Cell(known[0], epoch, Arm(arm)), {})[bucket] = Tally(*sums)
-            for _, name, epoch, arm, number, n in connection.execute(_of(counted_histograms, rollout)).all():
+            for name, epoch, arm, number, n in connection.execute(_of(counted_histograms, rollout)).all():
                 known = read_counted(name)
                 if known is not None:
                     bins = histograms.setdefault(known[1], {})
@@ -54,4 +54,5 @@ class Segments(StorePart):
 
 
 def _of(table: Any, rollout: Rollout) -> Any:
-    return select(table).where(table.c.rollout == rollout.id, table.c.metric.like(OF_SEGMENTS))
+    columns = [column for column in table.c if column is not table.c.rollout]
+    return select(*columns).where(table.c.rollout == rollout.id, table.c.metric.like(OF_SEGMENTS))

@@ -43,16 +43,16 @@ def aggregates(database: Database, rollout: Rollout) -> Aggregates:
         # Fetched at once, and a cell made once: there are thousands of rows, read at every look.
         cells: dict[tuple[str, int, str], dict[int, Tally]] = {}
         made: dict[tuple[float, ...], Tally] = {}
-        for _, metric, epoch, arm, bucket, *summed_up in connection.execute(_whole(counted_tallies, rollout)).all():
+        for metric, epoch, arm, bucket, *summed_up in connection.execute(_whole(counted_tallies, rollout)).all():
             cell = cells.get((metric, epoch, arm))
             if cell is None:
                 cell = cells[metric, epoch, arm] = tallies[Cell(metric, epoch, Arm(arm))] = {}
             # Of the few conversations of a bucket many have the same sums.
             sums = tuple(summed_up)
             cell[bucket] = made.get(sums) or made.setdefault(sums, Tally(*summed_up))
-        for _, metric, epoch, arm, number, n in connection.execute(_whole(counted_histograms, rollout)).all():
+        for metric, epoch, arm, number, n in connection.execute(_whole(counted_histograms, rollout)).all():
             histograms.setdefault(Cell(metric, epoch, Arm(arm)), {})[number] = n
-        for _, epoch, arm, reason, units in connection.execute(_of(counted_assignments, rollout)):
+        for epoch, arm, reason, units in connection.execute(_of(counted_assignments, rollout)):
             if reason:
                 excluded[reason] = excluded.get(reason, 0) + units
             else:
@@ -70,7 +70,9 @@ def aggregates(database: Database, rollout: Rollout) -> Aggregates:
 
 
 def _of(table: Any, rollout: Rollout) -> Any:
-    return select(table).where(table.c.rollout == rollout.id)
+    """The rows of a rollout, without its id in each of them: there are thousands."""
+    columns = [column for column in table.c if column is not table.c.rollout]
+    return select(*columns).where(table.c.rollout == rollout.id)
 
 
 def _whole(table: Any, rollout: Rollout) -> Any:
